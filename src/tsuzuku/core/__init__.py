@@ -1,0 +1,1 @@
+"""Names, settings, files and the store. Nothing here imports torch or a plug-in."""
