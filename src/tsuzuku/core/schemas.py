@@ -125,7 +125,8 @@ def metrics_of(event: Event) -> tuple[int, dict[str, float]]:
     if isinstance(extra, dict):
         for key, value in extra.items():  # pyright: ignore[reportUnknownVariableType]
             if isinstance(value, int | float):
-                values[str(key)] = float(value)  # pyright: ignore[reportUnknownArgumentType]
+                # what validation measures keeps its own name, so training's gets a prefix
+                values[f"train_{key}"] = float(value)  # pyright: ignore[reportUnknownArgumentType]
     return step, values
 
 

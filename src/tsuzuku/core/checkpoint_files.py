@@ -1,0 +1,218 @@
+"""Checkpoint files on disk: sidecars, hashes, links, what a crash leaves behind.
+
+A checkpoint is there or not there. It is written under a temporary name, made durable, and
+renamed after its sidecar; so a file under its final name is whole and has its sidecar. Nothing
+here opens the file as torch would; that is what the sidecar is for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tsuzuku.core.errors import CorruptCheckpoint
+from tsuzuku.core.workspace import RunDir, sync_folder, write_atomically
+
+SUFFIXES = (".pt", ".pth")
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """A checkpoint and what its sidecar says of it."""
+
+    path: Path
+    info: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def epoch(self) -> int:
+        return int(self.info["epoch"])
+
+    @property
+    def global_step(self) -> int:
+        return int(self.info["global_step"])
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Orders the checkpoints of a run: the end of an epoch comes after its last step."""
+        return self.global_step, self.epoch
+
+    @property
+    def run_id(self) -> str:
+        return str(self.info["metadata"].get("run_id", ""))
+
+
+def sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def temporary(path: Path) -> Path:
+    """Where a file is written before it has its name; only the run's lock holder writes it."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def read(path: Path) -> CheckpointFile:
+    """The checkpoint at `path` by its sidecar; raises CorruptCheckpoint if that is unusable."""
+    try:
+        info = json.loads(sidecar(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CorruptCheckpoint(
+            f"{path.name} has no sidecar {sidecar(path).name}.", code="no_sidecar"
+        ) from None
+    except (OSError, ValueError):
+        raise CorruptCheckpoint(f"{sidecar(path).name} cannot be read.") from None
+    fields = {"epoch": int, "global_step": int, "size": int, "sha256": str, "metadata": dict}
+    for key, kind in fields.items():
+        if not isinstance(info, dict) or not isinstance(info.get(key), kind):  # pyright: ignore
+            raise CorruptCheckpoint(f"{sidecar(path).name} lacks a usable {key!r}.")
+    return CheckpointFile(path, info)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def in_folder(folder: Path) -> tuple[list[CheckpointFile], list[Path]]:
+    """The checkpoints in a folder, oldest position first, and the files that have no good sidecar.
+
+    Links (`latest`) and the `best` copies are left out.
+    """
+    good: list[CheckpointFile] = []
+    odd: list[Path] = []
+    for path in sorted(folder.glob("*")):
+        if path.suffix not in SUFFIXES or path.is_symlink() or path.name.startswith("."):
+            continue
+        try:
+            found = read(path)
+        except CorruptCheckpoint:
+            odd.append(path)
+            continue
+        if found.info.get("role") != "best":
+            good.append(found)
+    return sorted(good, key=lambda c: c.position), odd
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check(checkpoint: CheckpointFile) -> None:
+    """Compare the file with its sidecar; raises CorruptCheckpoint, saying how they differ."""
+    try:
+        size = checkpoint.path.stat().st_size
+        if size != checkpoint.info["size"]:
+            raise CorruptCheckpoint(
+                f"{checkpoint.name} has {size:,} bytes and should have "
+                f"{checkpoint.info['size']:,}: it was cut or overwritten."
+            )
+        digest = sha256_of(checkpoint.path)
+    except OSError as error:
+        raise CorruptCheckpoint(
+            f"{checkpoint.name} cannot be read: {error.strerror or error}."
+        ) from None
+    if digest != checkpoint.info["sha256"]:
+        raise CorruptCheckpoint(f"{checkpoint.name} was altered: its SHA-256 is not the saved one.")
+
+
+def publish(path: Path, info: Mapping[str, Any]) -> CheckpointFile:
+    """Give the finished and fsynced temporary file of `path` its name, and its sidecar.
+
+    The sidecar comes first: a crash in between leaves a sidecar without a file, which is swept.
+    """
+    if path.exists():
+        set_aside(path, "replaced")
+    write_atomically(sidecar(path), json.dumps(info, ensure_ascii=False, indent=1))
+    temporary(path).replace(path)
+    sync_folder(path.parent)
+    return CheckpointFile(path, info)
+
+
+def link_latest(target: Path, name: str) -> None:
+    """Let the symbolic link `name` point at `target`, replacing it atomically."""
+    link = target.with_name(name)
+    draft = temporary(link)
+    draft.unlink(missing_ok=True)
+    draft.symlink_to(target.name)
+    draft.replace(link)
+    sync_folder(target.parent)
+
+
+def link_best(target: CheckpointFile, name: str) -> None:
+    """Keep `target` under the name `name` too, so that it outlives the file it came from."""
+    best = target.path.with_name(name)
+    draft = temporary(best)
+    draft.unlink(missing_ok=True)
+    try:
+        draft.hardlink_to(target.path)
+    except OSError:
+        # a file system without hard links: a copy serves as well
+        with target.path.open("rb") as source, draft.open("wb") as copy:
+            while chunk := source.read(CHUNK):
+                copy.write(chunk)
+            copy.flush()
+            os.fsync(copy.fileno())
+    info = {**target.info, "role": "best", "copy_of": target.name}
+    write_atomically(sidecar(best), json.dumps(info, ensure_ascii=False, indent=1))
+    draft.replace(best)
+    sync_folder(best.parent)
+
+
+def sweep(run: RunDir) -> list[str]:
+    """Remove what a crash left behind; return the names. Call it only with the run's lock held."""
+    removed: list[str] = []
+    if not run.checkpoints.is_dir():
+        return removed
+    interrupted = [p for p in run.checkpoints.glob(".*.tmp") if not p.is_symlink()]
+    for draft in interrupted:
+        # a `best` whose sidecar is already the new one: finish what was begun
+        best = draft.with_name(draft.name[1:-4])
+        with contextlib.suppress(CorruptCheckpoint, OSError):
+            info = read(best).info
+            if info.get("role") == "best" and sha256_of(draft) == info["sha256"]:
+                draft.replace(best)
+    for path in [*run.checkpoints.glob(".*.tmp"), *run.checkpoints.glob(".*.json.*.tmp")]:
+        path.unlink(missing_ok=True)
+        removed.append(path.name)
+    for card in run.checkpoints.glob("*.json"):
+        if not card.with_suffix("").exists():
+            card.unlink()
+            removed.append(card.name)
+    for path in run.path.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+        removed.append(path.name)
+    return removed
+
+
+def set_aside(path: Path, word: str = "corrupt") -> Path:
+    """Move a bad checkpoint and its sidecar out of the way (`*.corrupt`); return the new path."""
+    target = path.with_name(f"{path.name}.{word}")
+    number = 1
+    while target.exists():
+        number += 1
+        target = path.with_name(f"{path.name}.{word}-{number}")
+    if sidecar(path).exists():
+        sidecar(path).replace(sidecar(path).with_name(target.name + ".json"))
+    path.replace(target)
+    sync_folder(path.parent)
+    return target
+
+
+def remove(path: Path) -> None:
+    """Delete a checkpoint: the file first, so that no file is ever without its sidecar."""
+    path.unlink(missing_ok=True)
+    sidecar(path).unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def created_at(info: Mapping[str, Any]) -> float:
+    value = info["metadata"].get("timestamp")
+    return float(value) if isinstance(value, int | float) else time.time()

@@ -1,0 +1,262 @@
+"""From `config.yaml` and `key=value` overrides to checked settings.
+
+Whatever is wrong is said by its full path with what would be right, everything at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+
+from tsuzuku.core.errors import SettingsError, WrongInput
+from tsuzuku.core.settings import (
+    CHECKPOINT_ALIASES,
+    SAME_RESULT,
+    RunSettings,
+    TrainingSettings,
+    WorkspaceSettings,
+)
+
+Tree = dict[str, Any]
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A workspace's settings, and the tree they came from (overrides included)."""
+
+    settings: WorkspaceSettings
+    path: Path
+
+
+def read_yaml(path: Path) -> Tree:
+    """The mapping in a YAML file; raises WrongInput with file and line if it is not one."""
+    try:
+        loaded = OmegaConf.load(path)
+    except FileNotFoundError:
+        raise WrongInput(f"{path} does not exist.", "`tsuzuku init` makes a workspace.") from None
+    except UnicodeDecodeError as error:
+        raise WrongInput(f"{path} is not UTF-8 text ({error.reason}).") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        line = f", line {mark.line + 1}" if mark else ""
+        raise WrongInput(f"{path}{line}: not valid YAML: {error.problem}.") from None
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise WrongInput(f"{path}: not valid YAML: {_first_line(error)}.") from None
+    except OSError as error:
+        raise WrongInput(f"{path} cannot be read: {error.strerror or error}.") from None
+    if not OmegaConf.is_dict(loaded):
+        raise WrongInput(f"{path} has to be a mapping of settings (key: value).")
+    return cast(Tree, OmegaConf.to_container(loaded, resolve=False))
+
+
+def parse_overrides(words: Sequence[str], model: str = "", dataset: str = "") -> Tree:
+    """`key.path=value` words as a tree below `models`, `datasets`, `training`, `server`.
+
+    `model.x` and `dataset.x` mean the chosen ones; a name of a training setting may stand alone.
+    """
+    problems: list[str] = []
+    dotlist: list[str] = []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key.strip():
+            problems.append(f"{word!r} is not an override; write key.path=value")
+            continue
+        dotlist.append(f"{_full_path(key.strip(), model, dataset)}={value}")
+    if problems:
+        raise SettingsError(problems, "overrides")
+    try:
+        return cast(Tree, OmegaConf.to_container(OmegaConf.from_dotlist(dotlist), resolve=False))
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise SettingsError([_first_line(error)], "overrides") from None
+
+
+def load(path: Path, overrides: Tree | None = None) -> Config:
+    """Read and check `config.yaml` with overrides on top.
+
+    Raises WrongInput for a file that is not YAML and SettingsError for wrong settings.
+    """
+    try:
+        merged = OmegaConf.merge(
+            OmegaConf.create(read_yaml(path)), OmegaConf.create(overrides or {})
+        )
+        tree = cast(Tree, OmegaConf.to_container(merged, resolve=True))
+    except OmegaConfBaseException as error:
+        key = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
+        raise SettingsError([f"{key}{_first_line(error)}"], str(path)) from None
+    # a section that is left empty in the file means its defaults
+    tree = {key: value for key, value in tree.items() if value is not None}
+    problems: list[str] = []
+    settings = checked(WorkspaceSettings, tree, "", problems)
+    if isinstance(training := tree.get("training"), dict):
+        checked(TrainingSettings, cast(Tree, training), "training", problems)
+    if settings is None or problems:
+        raise SettingsError(problems, str(path))
+    return Config(settings, path)
+
+
+def resolve(config: Config, model: str, dataset: str, preset: Tree | None = None) -> RunSettings:
+    """The settings of a run: plug-in's preset, then `training`, then `models.<model>.training`."""
+    settings = config.settings
+    of_model = dict(settings.models.get(model) or {})
+    own = of_model.pop("training", None) or {}
+    problems: list[str] = []
+    if not isinstance(own, dict):
+        raise SettingsError([f"models.{model}.training has to be a mapping"], str(config.path))
+    # checked alone first, so that what is wrong is named by the path at which it stands
+    checked(TrainingSettings, cast(Tree, own), f"models.{model}.training", problems)
+    layers = [preset or {}, settings.training, cast(Tree, own)]
+    merged = OmegaConf.to_container(
+        OmegaConf.merge(*[OmegaConf.create(canonical(x)) for x in layers])
+    )
+    training = checked(
+        TrainingSettings, cast(Tree, merged), "training", [] if problems else problems
+    )
+    if training is None or problems:
+        raise SettingsError(problems, str(config.path))
+    return RunSettings(
+        model_name=model,
+        dataset_name=dataset,
+        model=of_model,
+        dataset=dict(settings.datasets.get(dataset) or {}),
+        training=training,
+        language=settings.server.language,
+    )
+
+
+def canonical(training: Mapping[str, Any]) -> Tree:
+    """`training` with aliases replaced, so that layers that use either name merge."""
+    tree = {k: v for k, v in training.items() if k not in CHECKPOINT_ALIASES}
+    inner: Tree = dict(tree.get("checkpoint") or {})
+    for alias, name in zip(CHECKPOINT_ALIASES, ("save_freq", "keep_last_n"), strict=True):
+        for source in (training, inner):
+            if alias in source:
+                inner[name] = source[alias]
+        inner.pop(alias, None)
+    return {**tree, "checkpoint": inner} if inner else tree
+
+
+def checked(model: type[M], tree: Mapping[str, Any], where: str, problems: list[str]) -> M | None:
+    """`tree` as a `model`; None if it is not one, with every reason appended to `problems`."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        problems.extend(p for p in explain(error, model, where) if p not in problems)
+        return None
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str) -> list[str]:
+    """One sentence for each thing that pydantic found wrong, with its full path."""
+    sentences: list[str] = []
+    for item in error.errors():
+        path = ".".join([where, *map(str, item["loc"])] if where else map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            known = _fields_at(model, item["loc"][:-1])
+            sentences.append(f"{path} is not a setting{suggest(str(item['loc'][-1]), known)}")
+            continue
+        if item["type"] == "missing":
+            sentences.append(f"{path} is missing")
+            continue
+        said = item["msg"].removeprefix("Value error, ")
+        said = said[0].lower() + said[1:] if said.startswith("Input ") else said
+        given = item["input"]
+        shown = "" if isinstance(given, dict) else f" (it is {given!r})"
+        sentences.append(f"{path}: {said}{shown}")
+    return sentences
+
+
+def suggest(name: str, known: Sequence[str]) -> str:
+    """` (did you mean …?)` or the list of what there is."""
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; there are: {', '.join(known)}" if known else ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One setting that differs; `changes_result` if weights or metrics depend on it."""
+
+    key: str
+    old: Any
+    new: Any
+    changes_result: bool
+
+
+def differences(old: RunSettings, new: RunSettings) -> list[Difference]:
+    """Every setting in which two runs' settings differ, by full path."""
+    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    found: list[Difference] = []
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) == after.get(key) or key == "language":
+            continue
+        short = key.removeprefix("training.")
+        harmless = key.startswith("training.") and (
+            any(short == k or short.startswith(k + ".") for k in SAME_RESULT)
+            or (short == "num_epochs" and new.training.scheduler not in ("cosine", "onecycle"))
+        )
+        found.append(Difference(key, before.get(key), after.get(key), not harmless))
+    return found
+
+
+def dump_yaml(tree: Any) -> str:
+    """A plain tree as YAML, keys in their order, Japanese as it is."""
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def read_run_settings(run_dir: Path) -> RunSettings:
+    """The settings that a run was started with; raises WrongInput if they cannot be read."""
+    path = run_dir / "config.json"
+    try:
+        return RunSettings.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise WrongInput(f"{path} does not exist: {run_dir} is not a run.") from None
+    except (ValueError, OSError) as error:
+        raise WrongInput(f"{path} cannot be read: {_first_line(error)}.") from None
+
+
+def _full_path(key: str, model: str, dataset: str) -> str:
+    head, dot, rest = key.partition(".")
+    if head == "model" and dot and model:
+        return f"models.{model}.{rest}"
+    if head == "dataset" and dot and dataset:
+        return f"datasets.{dataset}.{rest}"
+    if head in TrainingSettings.model_fields or head in CHECKPOINT_ALIASES:
+        return f"training.{key}"
+    return key
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """Names of the settings in the section at `loc`."""
+    here: Any = model
+    for part in loc:
+        field = here.model_fields.get(part) if _is_section(here) else None
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
+        here = next((c for c in candidates if _is_section(c)), None)
+    return list(here.model_fields) if _is_section(here) else []
+
+
+def _is_section(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, BaseModel)
+
+
+def _flat(tree: Any, prefix: str = "") -> Tree:
+    if not isinstance(tree, dict) or not tree:
+        return {prefix: tree}
+    flat: Tree = {}
+    for key, value in cast(Tree, tree).items():
+        flat.update(_flat(value, f"{prefix}.{key}" if prefix else key))
+    return flat
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,111 @@
+"""Starting a worker: its run folder, its rows, its command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tsuzuku.core.config_loader import dump_yaml
+from tsuzuku.core.resume import Plan
+from tsuzuku.core.schemas import Run
+from tsuzuku.core.settings import RunSettings
+from tsuzuku.core.store import Store
+from tsuzuku.core.workspace import RunDir, Workspace, write_atomically
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A run that is ready for its next worker."""
+
+    run: RunDir
+    attempt: int
+    resumed_from: str | None
+
+
+def prepare(workspace: Workspace, store: Store, plan: Plan) -> Launched:
+    """Write the run's folder and rows for a plan that trains; the worker finds all it needs there."""
+    if plan.mode == "continue" and plan.run is not None:
+        run = plan.run
+        identity = run.read_identity()
+        identity["requested"] = plan.settings.model_dump(mode="json")
+        _write_identity(run, identity)
+        attempts = store.attempts(run.run_id)
+        store.update_run(
+            run.run_id, status="starting", total_epochs=plan.settings.training.num_epochs
+        )
+        return Launched(run, len(attempts) + 1, plan.origin)
+    run = workspace.new_run_dir(datetime.now())
+    now = time.time()
+    sources: dict[str, str] = {}
+    for plugin in (plan.model, plan.dataset):
+        target = run.source / plugin.label
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(plugin.path, target)
+        sources[plugin.label] = plugin.sha256()
+    identity: dict[str, Any] = {
+        "run_id": run.run_id,
+        "model_name": plan.settings.model_name,
+        "dataset_name": plan.settings.dataset_name,
+        "created_at": now,
+        "parent": plan.origin,
+        "requested": plan.settings.model_dump(mode="json"),
+        "source": sources,
+    }
+    write_settings(run, plan.settings)
+    _write_identity(run, identity)
+    store.put_run(
+        Run(
+            run_id=run.run_id,
+            model_name=plan.settings.model_name,
+            dataset_name=plan.settings.dataset_name,
+            status="starting",
+            created_at=now,
+            updated_at=now,
+            parent=plan.origin,
+            total_epochs=plan.settings.training.num_epochs,
+        )
+    )
+    return Launched(run, 1, plan.origin)
+
+
+def write_settings(run: RunDir, settings: RunSettings) -> None:
+    """Write `config.yaml` and `config.json` of a run."""
+    tree = settings.model_dump(mode="json")
+    write_atomically(run.path / "config.yaml", dump_yaml(tree))
+    write_atomically(run.path / "config.json", json.dumps(tree, ensure_ascii=False, indent=1))
+
+
+def worker_command(*words: str) -> list[str]:
+    """The command line of a worker. `-P` keeps the workspace's files from shadowing libraries."""
+    return [sys.executable, "-P", "-m", "tsuzuku.worker", *words]
+
+
+def spawn(workspace: Workspace, run: RunDir) -> subprocess.Popen[bytes]:
+    """Start a training worker in its own session, so that it outlives whoever started it."""
+    run.logs.mkdir(exist_ok=True)
+    with run.worker_log.open("ab") as log:
+        return subprocess.Popen(
+            worker_command("train", "--workspace", str(workspace.root), "--run", run.run_id),
+            cwd=workspace.root,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=worker_environment(),
+        )
+
+
+def worker_environment() -> dict[str, str]:
+    """The environment of a worker: unbuffered, and cuBLAS able to be deterministic."""
+    return {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONUNBUFFERED": "1", **os.environ}
+
+
+def _write_identity(run: RunDir, identity: dict[str, Any]) -> None:
+    write_atomically(run.identity, json.dumps(identity, ensure_ascii=False, indent=1))

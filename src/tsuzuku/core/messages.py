@@ -1,0 +1,91 @@
+"""What a training says in its log, in Japanese and English."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+Language = Literal["ja", "en"]
+
+TEXTS: dict[str, tuple[str, str]] = {
+    "preparing": ("学習準備中...", "Preparing the training..."),
+    "importing": (
+        "モデル {model} とデータセット {dataset} を読み込みます",
+        "Loading model {model} and data set {dataset}",
+    ),
+    "data_ready": (
+        "データ: 学習 {train:,} 件、検証 {validation:,} 件",
+        "Data: {train:,} samples to train on, {validation:,} to validate on",
+    ),
+    "model_ready": (
+        "モデル: パラメータ {params:,} 個、デバイス {device}",
+        "Model: {params:,} parameters on {device}",
+    ),
+    "no_checkpoint": (
+        "チェックポイントはありません。最初から学習します",
+        "There is no checkpoint; training from the beginning",
+    ),
+    "resumed": (
+        "チェックポイント {name} から再開します（エポック {epoch}、ステップ {step}）",
+        "Resuming from {name} (epoch {epoch}, step {step})",
+    ),
+    "branched": (
+        "チェックポイント {name} から分岐します（エポック {epoch}、ステップ {step}）",
+        "Branching from {name} (epoch {epoch}, step {step})",
+    ),
+    "lost": (
+        "{name} から復元できないもの: {parts}",
+        "Not restored from {name}: {parts}",
+    ),
+    "data_changed": (
+        "データセットがチェックポイントの保存後に変わっています。結果は同一になりません",
+        "The data set has changed since the checkpoint; the result will not be the same",
+    ),
+    "version_changed": (
+        "チェックポイントは {what} {old} で保存されました（現在は {new}）。"
+        "結果がビット単位で一致しないことがあります",
+        "The checkpoint was saved with {what} {old} and this is {new}; "
+        "the result may differ in its last bits",
+    ),
+    "started": ("学習開始", "Training started"),
+    "save_skipped": (
+        "前の保存が終わっていないため、ステップ {step} の保存を見送りました",
+        "The save at step {step} was skipped: the one before is still being written",
+    ),
+    "save_failed": (
+        "保存に失敗しました。もう一度試します: {error}",
+        "A save failed and is tried again: {error}",
+    ),
+    "set_aside": (
+        "チェックポイント {name} は壊れているため {new} に移しました: {why}",
+        "Checkpoint {name} is damaged and was moved to {new}: {why}",
+    ),
+    "swept": (
+        "中断された保存の残りを片付けました: {names}",
+        "Swept what an interrupted save had left: {names}",
+    ),
+    "pruned": (
+        "古いチェックポイントを削除しました: {names}",
+        "Old checkpoints deleted: {names}",
+    ),
+    "no_monitor": (
+        "checkpoint.monitor の {monitor} は計測されていません（計測値: {known}）。"
+        "最良モデルは選ばれません",
+        "checkpoint.monitor {monitor} is not measured (there are: {known}); "
+        "no best checkpoint will be chosen",
+    ),
+    "stopping": ("学習を停止しています...", "Stopping the training..."),
+    "stopped": ("学習を停止しました", "Training stopped"),
+    "early": (
+        "改善が {patience} 回続けて見られないため、学習を終えます",
+        "Ending early: no improvement in {patience} validations in a row",
+    ),
+    "completed": ("学習が完了しました", "Training completed"),
+    "weights": ("最終的な重みを {name} に保存しました", "Final weights saved as {name}"),
+}
+
+
+def text(key: str, language: Language, values: dict[str, Any]) -> str:
+    """The message of that key with its values filled in; an unknown key is a message itself."""
+    if key not in TEXTS:
+        return key.format(**values) if values else key
+    return TEXTS[key][0 if language == "ja" else 1].format(**values)

@@ -1,0 +1,234 @@
+"""What a training would go on from: nothing, the tip of a run, or a branch off a checkpoint."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from omegaconf import OmegaConf
+
+from tsuzuku.core import checkpoint_files, plugin_files
+from tsuzuku.core.checkpoint_files import CheckpointFile
+from tsuzuku.core.config_loader import (
+    Difference,
+    Tree,
+    canonical,
+    checked,
+    differences,
+    resolve,
+)
+from tsuzuku.core.errors import Busy, NotFound, SettingsError, WrongInput
+from tsuzuku.core.plugin_files import PluginFile
+from tsuzuku.core.settings import RunSettings
+from tsuzuku.core.store import Store
+from tsuzuku.core.workspace import RunDir, Workspace
+
+Mode = Literal["fresh", "continue", "branch", "finished"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do, decided before anything is written."""
+
+    mode: Mode
+    settings: RunSettings
+    model: PluginFile
+    dataset: PluginFile
+    run: RunDir | None = None
+    """The run that goes on, or whose checkpoint is branched from."""
+    checkpoint: CheckpointFile | None = None
+    differences: list[Difference] = field(default_factory=list[Difference])
+
+    @property
+    def origin(self) -> str | None:
+        """`run_id/name` of the checkpoint that it goes on from."""
+        if self.run is None or self.checkpoint is None:
+            return None
+        return f"{self.run.run_id}/{self.checkpoint.name}"
+
+
+def plan_training(
+    workspace: Workspace,
+    store: Store,
+    model: str,
+    dataset: str,
+    overrides: Tree,
+    *,
+    fresh: bool = False,
+    checkpoint: str | None = None,
+) -> Plan:
+    """Plan `train MODEL DATASET`: with `auto_resume`, the newest checkpoint of the pair is taken.
+
+    Raises WrongInput for unknown names and wrong settings, NotFound for a named checkpoint that
+    is not there, Busy if the run that would go on has a living worker.
+    """
+    config = workspace.config(overrides)
+    known = config.settings
+    model_file = plugin_files.find("models", model, workspace.root, known.available_models)
+    dataset_file = plugin_files.find("datasets", dataset, workspace.root, known.available_datasets)
+    settings = resolve(config, model, dataset, model_file.literal("TRAINING"))
+    check_data_path(workspace, settings)
+    new = Plan("fresh", settings, model_file, dataset_file)
+    if checkpoint is not None:
+        run, found = find_checkpoint(workspace, store, checkpoint)
+        return _goes_on(run, found, new)
+    if fresh or not settings.training.auto_resume:
+        return new
+    newest = newest_checkpoint(workspace, store, model, dataset)
+    return _goes_on(newest[0], newest[1], new) if newest else new
+
+
+def plan_resume(workspace: Workspace, store: Store, target: str, overrides: list[str]) -> Plan:
+    """Plan `resume RUN_OR_CHECKPOINT key=value …`: the run's own settings, changed as asked."""
+    from tsuzuku.core.config_loader import parse_overrides
+
+    try:
+        run = workspace.run_dir(target)
+        checkpoint = tip(run)
+    except NotFound:
+        run, checkpoint = find_checkpoint(workspace, store, target)
+    identity = run.read_identity()
+    asked = RunSettings.model_validate(identity["requested"])
+    changes = parse_overrides(overrides, asked.model_name, asked.dataset_name)
+    settings = _changed(asked, changes)
+    check_data_path(workspace, settings)
+    model = _plugin(workspace, run, "models", asked.model_name)
+    dataset = _plugin(workspace, run, "datasets", asked.dataset_name)
+    return _goes_on(run, checkpoint, Plan("fresh", settings, model, dataset))
+
+
+def tip(run: RunDir) -> CheckpointFile | None:
+    """The newest checkpoint of a run by its position, or None."""
+    good, _ = checkpoint_files.in_folder(run.checkpoints)
+    return good[-1] if good else None
+
+
+def newest_checkpoint(
+    workspace: Workspace, store: Store, model: str, dataset: str
+) -> tuple[RunDir, CheckpointFile] | None:
+    """The newest checkpoint of a model and data set: the tip of the run that moved last."""
+    runs = store.runs(model_name=model, dataset_name=dataset)
+    for record in sorted(runs, key=lambda r: (r.updated_at, r.run_id), reverse=True):
+        try:
+            run = workspace.run_dir(record.run_id)
+        except NotFound:
+            continue  # its folder was deleted by hand
+        found = tip(run)
+        if found or run.worker() is not None:
+            return (run, found) if found else _refuse_busy(run)
+    return None
+
+
+def find_checkpoint(workspace: Workspace, store: Store, name: str) -> tuple[RunDir, CheckpointFile]:
+    """The checkpoint called `name`, `run_id/name`, or by a path in a run's folder.
+
+    Links count as well (`…-latest.pt`, `…-best.pt`). A bare name is searched from the newest run
+    on. Raises NotFound, or CorruptCheckpoint for a file whose sidecar cannot be used.
+    """
+    path = Path(name)
+    if path.exists() and path.resolve().parent.name == "checkpoints":
+        real = path.resolve() if path.is_symlink() else path.absolute()
+        run = RunDir(real.parent.parent)
+        if run.identity.exists():
+            return run, checkpoint_files.read(real)
+    run_id, _, bare = name.rpartition("/")
+    if run_id:
+        candidates = [workspace.run_dir(run_id)]
+    else:
+        candidates = [RunDir(r.path) for r in reversed(list(workspace.run_dirs()))]
+    for run in candidates:
+        path = run.checkpoints / bare
+        if Path(bare).name == bare and bare.endswith(checkpoint_files.SUFFIXES) and path.exists():
+            return run, checkpoint_files.read(path.resolve() if path.is_symlink() else path)
+    raise NotFound(
+        f"There is no checkpoint {name!r}.",
+        "`tsuzuku checkpoints` lists them.",
+        code="no_checkpoint",
+    )
+
+
+def check_data_path(workspace: Workspace, settings: RunSettings) -> None:
+    """Raise WrongInput if the data set's `path` is set and nothing is there."""
+    path = settings.dataset.get("path")
+    if isinstance(path, str) and not (workspace.root / Path(path).expanduser()).exists():
+        raise WrongInput(
+            f"datasets.{settings.dataset_name}.path: {path} does not exist.",
+            f"`tsuzuku data download {settings.dataset_name}` may fetch it.",
+            code="missing_data",
+        )
+
+
+def _goes_on(run: RunDir, checkpoint: CheckpointFile | None, new: Plan) -> Plan:
+    """Continue at the tip with what gives the same result, else branch."""
+    identity = run.read_identity()
+    asked = RunSettings.model_validate(identity["requested"])
+    found = differences(asked, new.settings)
+    for plugin in (new.model, new.dataset):
+        old = identity["source"].get(plugin.label)
+        if old != plugin.sha256() and asked.model_name == new.settings.model_name:
+            found.append(Difference(plugin.label, (old or "")[:12], plugin.sha256()[:12], True))
+    newest = tip(run)
+    at_tip = checkpoint is None or (newest is not None and checkpoint.position == newest.position)
+    finished = (
+        checkpoint is not None
+        and checkpoint.epoch >= new.settings.training.num_epochs
+        and asked.model_name == new.settings.model_name
+        and asked.dataset_name == new.settings.dataset_name
+    )
+    if at_tip and not any(d.changes_result for d in found):
+        if (worker := run.worker()) is not None:
+            _refuse_busy(run, worker)
+        mode: Mode = "finished" if finished and _is_complete(run) else "continue"
+    else:
+        mode = "finished" if finished else "branch"
+    return Plan(mode, new.settings, new.model, new.dataset, run, checkpoint, found)
+
+
+def _is_complete(run: RunDir) -> bool:
+    return run.weights.exists()
+
+
+def _refuse_busy(run: RunDir, worker: int | None = None) -> Any:
+    raise Busy(
+        f"Run {run.run_id} is being trained right now (process {worker or run.worker()}).",
+        "`tsuzuku follow` watches it, `tsuzuku stop` stops it, `--fresh` starts another run.",
+        code="already_running",
+    )
+
+
+def _changed(asked: RunSettings, changes: Tree) -> RunSettings:
+    """`asked` with overrides on top; raises SettingsError naming what is wrong."""
+    problems: list[str] = []
+    tree = asked.model_dump(mode="json")
+    known = {"training", "models", "datasets"}
+    problems += [f"{key} cannot be changed at a resume" for key in changes if key not in known]
+    for kind, part, name in (
+        ("models", "model", asked.model_name),
+        ("datasets", "dataset", asked.dataset_name),
+    ):
+        section = copy.deepcopy(cast(Tree, changes.get(kind) or {}))
+        mine = cast(Tree, section.pop(name, None) or {})
+        problems += [f"{kind}.{other} is not part of this run" for other in section]
+        changes.setdefault("training", {}).update(mine.pop("training", None) or {})
+        tree[part] = _merged(tree[part], mine)
+    tree["training"] = _merged(tree["training"], canonical(changes.get("training") or {}))
+    settings = checked(RunSettings, tree, "", problems)
+    if settings is None or problems:
+        raise SettingsError(problems, "overrides")
+    return settings
+
+
+def _merged(old: Tree, new: Tree) -> Tree:
+    merged = OmegaConf.merge(OmegaConf.create(old), OmegaConf.create(new))
+    return cast(Tree, OmegaConf.to_container(merged, resolve=True))
+
+
+def _plugin(workspace: Workspace, run: RunDir, kind: plugin_files.Kind, name: str) -> PluginFile:
+    """The plug-in as it is now; if it is gone, the copy that the run keeps."""
+    plugins = plugin_files.found(kind, workspace.root)
+    kept = run.source / kind / f"{name}.py"
+    if name not in plugins and kept.exists():
+        return PluginFile(kind, name, kept, builtin=False)
+    return plugins.get(name) or plugin_files.find(kind, name, workspace.root)

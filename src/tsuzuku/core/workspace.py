@@ -1,0 +1,127 @@
+"""A workspace folder and the run folders in it. Names become paths here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tsuzuku.core import lock
+from tsuzuku.core.config_loader import Config, load
+from tsuzuku.core.errors import NotFound, WrongInput
+from tsuzuku.core.schemas import ACTIVE, Run
+
+RUN_ID = re.compile(r"(\d{4}-\d{2}-\d{2})_(\d{2}-\d{2}-\d{2}(?:-\d+)?)")
+
+
+class RunDir:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run_id = f"{path.parent.name}_{path.name}"
+        self.checkpoints = path / "checkpoints"
+        self.logs = path / "logs"
+        self.source = path / "source"
+        self.lock = path / ".lock"
+        self.identity = path / "run.json"
+        self.journal = path / "logs" / "events.jsonl"
+        self.worker_log = path / "logs" / "worker.log"
+        self.weights = path / "model.safetensors"
+
+    def read_identity(self) -> dict[str, Any]:
+        """What makes it this run (run.json); raises WrongInput if it cannot be read."""
+        try:
+            return json.loads(self.identity.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise WrongInput(f"{self.identity} cannot be read: {error}.") from None
+
+    def worker(self) -> int | None:
+        """The process id of the living worker, or None."""
+        return lock.holder(self.lock)
+
+
+class Workspace:
+    """The folder that holds settings, plug-ins, data and outputs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.config_path = self.root / "config.yaml"
+        self.outputs = self.root / "outputs"
+        self.db = self.outputs / "tsuzuku.db"
+        self.data = self.root / "data"
+
+    def config(self, overrides: dict[str, Any] | None = None) -> Config:
+        if not self.config_path.exists():
+            raise WrongInput(
+                f"{self.root} is not a workspace: it has no config.yaml.",
+                "`tsuzuku init` makes one there; `-w DIR` names another folder.",
+            )
+        return load(self.config_path, overrides)
+
+    def run_dir(self, run_id: str) -> RunDir:
+        """The folder of a run; raises NotFound if the id is malformed or unknown."""
+        match = RUN_ID.fullmatch(run_id)
+        path = self.outputs / match[1] / match[2] if match else None
+        if path is None or not (path / "run.json").is_file():
+            raise NotFound(f"There is no run {run_id!r}.", "`tsuzuku runs` lists them.")
+        return RunDir(path)
+
+    def run_dirs(self) -> Iterator[RunDir]:
+        """Every run's folder, oldest first."""
+        for path in sorted(self.outputs.glob("????-??-??/*-*-*")):
+            if RUN_ID.fullmatch(f"{path.parent.name}_{path.name}") and (path / "run.json").exists():
+                yield RunDir(path)
+
+    def new_run_dir(self, now: datetime) -> RunDir:
+        """Make the folder of a new run; two calls in one second get two folders."""
+        day = self.outputs / now.strftime("%Y-%m-%d")
+        day.mkdir(parents=True, exist_ok=True)
+        clock = now.strftime("%H-%M-%S")
+        for number in range(1, 10_000):
+            path = day / (clock if number == 1 else f"{clock}-{number}")
+            try:
+                path.mkdir()
+            except FileExistsError:
+                continue
+            run = RunDir(path)
+            for folder in (run.checkpoints, run.logs, run.source):
+                folder.mkdir()
+            return run
+        raise WrongInput(f"{day} has too many runs of {clock}.")
+
+    def true_status(self, run: Run) -> Run:
+        """`run` with the status that its lock proves: an active run without a worker crashed."""
+        if run.status not in ACTIVE:
+            return run
+        try:
+            alive = self.run_dir(run.run_id).worker() is not None
+        except NotFound:
+            alive = False
+        # a run that was just created may not have its worker's lock yet
+        young = run.status == "starting" and datetime.now().timestamp() - run.updated_at < 30
+        return run if alive or young else run.model_copy(update={"status": "crashed"})
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a small file so that it is the old one or the new one, whatever happens."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` survive a power loss."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,266 @@
+"""Writing checkpoints beside the step loop, and opening them safely."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import os
+import pickle
+import shutil
+import sys
+import threading
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from tsuzuku.core import checkpoint_files
+from tsuzuku.core.checkpoint_files import CheckpointFile
+from tsuzuku.core.errors import CorruptCheckpoint, DiskFull, TsuzukuError
+from tsuzuku.training.snapshot import Snapshot, tensors_in
+
+REQUIRED = ("model_state_dict", "epoch", "config")
+RESERVE = 16 << 20
+"""Bytes that stay free on the disk beside a checkpoint, for the events and the log."""
+
+
+class NonFiniteWeights(TsuzukuError):
+    """The weights to be saved hold NaN or infinite values."""
+
+    code = "non_finite"
+
+
+@dataclass(frozen=True)
+class Save:
+    """One checkpoint that is to be written."""
+
+    path: Path
+    state: dict[str, Any]
+    info: Mapping[str, Any]
+    """What the sidecar says beside size, hash and the table of tensors."""
+
+
+class CheckpointWriter:
+    """Copies a state at once and writes it beside the training; one save at a time.
+
+    `on_saved` is called in the writer's thread when a checkpoint is durable under its name.
+    """
+
+    def __init__(self, on_saved: Callable[[CheckpointFile], None]) -> None:
+        self._on_saved = on_saved
+        self._snapshot = Snapshot()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def start(self, save: Save) -> None:
+        """Take the snapshot and write it in the background, after a save that is under way.
+
+        Raises what an earlier save failed with; then nothing new was begun.
+        """
+        self.wait()
+        state, ready = self._snapshot.take(save.state)
+        job = Save(save.path, state, save.info)
+        self._thread = threading.Thread(target=self._work, args=(job, ready), name="checkpoint")
+        self._thread.start()
+
+    def poll(self) -> None:
+        """Raise what a save in the background failed with, if it has ended and did."""
+        if not self.busy:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait for the save under way; raise what it failed with."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _work(self, save: Save, ready: torch.cuda.Event | None) -> None:
+        try:
+            _be_modest()
+            if ready is not None:
+                ready.synchronize()
+            self._on_saved(write(save))
+        except BaseException as error:
+            self._error = error
+
+
+def write(save: Save) -> CheckpointFile:
+    """Write, hash, fsync and name a checkpoint; it is there as a whole or not at all.
+
+    Raises NonFiniteWeights, DiskFull, or TsuzukuError for another failure of the disk.
+    """
+    _require_finite(save.state["model_state_dict"])
+    draft = checkpoint_files.temporary(save.path)
+    try:
+        with draft.open("wb", buffering=0) as raw:
+            file = _HashingFile(raw)
+            try:
+                torch.save(save.state, file)  # pyright: ignore[reportArgumentType]
+            except Exception:
+                # what the disk said, rather than what torch made of it
+                if file.failed is not None:
+                    raise file.failed from None
+                raise
+            os.fsync(raw.fileno())
+        info = {
+            "format": 1,
+            "name": save.path.name,
+            "size": file.size,
+            "sha256": file.hash.hexdigest(),
+            **save.info,
+            "tensors": {
+                name: [str(t.dtype).removeprefix("torch."), list(t.shape)]
+                for name, t in tensors_in(save.state["model_state_dict"]).items()
+            },
+        }
+        return checkpoint_files.publish(save.path, info)
+    except OSError as error:
+        # a file whose fsync failed is never tried again: the kernel has forgotten what was dirty
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise disk_error(error, save.path) from error
+
+
+def disk_error(error: OSError, path: Path) -> TsuzukuError:
+    """One sentence for a write that failed."""
+    said = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"The disk is full: {path.name} could not be written ({said}).")
+    return TsuzukuError(f"{path} could not be written: {said}.", code="write_failed")
+
+
+def bytes_needed(state: Any) -> int:
+    """An upper estimate of the size of a checkpoint of `state`."""
+    tensors = tensors_in(state).values()
+    return sum(t.numel() * t.element_size() + 256 for t in tensors) + (1 << 20)
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """Raise DiskFull unless `needed` bytes and the reserve are free where `folder` is."""
+    free = shutil.disk_usage(folder).free
+    if free < needed + RESERVE:
+        raise DiskFull(
+            f"The disk is full: a checkpoint needs {(needed + RESERVE) >> 20:,} MiB in {folder} "
+            f"and {free >> 20:,} MiB are free."
+        )
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Open a checkpoint without running any code of it; tensors are on the CPU.
+
+    Raises CorruptCheckpoint if it is truncated, holds anything but plain containers and tensors,
+    or lacks one of `model_state_dict`, `epoch`, `config`.
+    """
+    if not path.exists():
+        raise CorruptCheckpoint(f"{path} does not exist.", code="no_checkpoint")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        first = str(error).split("Please file an issue")[0]
+        unsafe = "GLOBAL" in first or "Unsupported" in first
+        why = (
+            "it holds more than tensors and plain containers, and opening it would run its code"
+            if unsafe
+            else "its contents cannot be read"
+        )
+        raise CorruptCheckpoint(
+            f"{path.name} was refused: {why}.", code="unsafe_checkpoint"
+        ) from None
+    except (
+        RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError, IndexError,
+        AttributeError, AssertionError, MemoryError, zipfile.BadZipFile, UnicodeDecodeError,
+    ) as error:  # fmt: skip
+        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise CorruptCheckpoint(f"{path.name} cannot be opened: {said[:200]}.") from None
+    if not isinstance(loaded, dict):
+        raise CorruptCheckpoint(f"{path.name} holds a {type(loaded).__name__}, not a checkpoint.")
+    missing = [key for key in REQUIRED if key not in loaded]
+    if missing:
+        raise CorruptCheckpoint(f"{path.name} is no checkpoint: it lacks {', '.join(missing)}.")
+    state = loaded["model_state_dict"]  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(state, dict) or not state:
+        raise CorruptCheckpoint(f"{path.name} has no weights in model_state_dict.")
+    return cast("dict[str, Any]", loaded)
+
+
+def check_weights(model: torch.nn.Module, state: Mapping[str, Any], name: str) -> None:
+    """Raise CorruptCheckpoint, naming the first tensor that differs, unless `state` fits `model`."""
+    own = model.state_dict()
+    for key, tensor in own.items():
+        if key not in state:
+            raise CorruptCheckpoint(
+                f"{name} is of another model: it has no {key!r}.", code="other_model"
+            )
+        shape = getattr(state[key], "shape", None)
+        if isinstance(tensor, torch.Tensor) and shape != tensor.shape:  # pyright: ignore
+            raise CorruptCheckpoint(
+                f"{name} is of another model: {key!r} has the shape "
+                f"{list(shape) if shape is not None else 'of no tensor'} there and "
+                f"{list(tensor.shape)} here.",
+                code="other_model",
+            )
+    extra = next((key for key in state if key not in own), None)
+    if extra is not None:
+        raise CorruptCheckpoint(
+            f"{name} is of another model: {extra!r} is not in this one.", code="other_model"
+        )
+
+
+class _HashingFile(io.RawIOBase):
+    """Hashes what goes by, so that the file need not be read again; short writes are completed."""
+
+    def __init__(self, raw: io.RawIOBase | io.FileIO) -> None:
+        self.raw = raw
+        self.hash = hashlib.sha256()
+        self.size = 0
+        self.failed: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        view = memoryview(data).cast("B")
+        self.hash.update(view)
+        try:
+            written = 0
+            while written < len(view):
+                written += self.raw.write(view[written:]) or 0
+        except OSError as error:
+            self.failed = error
+            raise
+        self.size += len(view)
+        return len(view)
+
+
+def _require_finite(state: Mapping[str, Any]) -> None:
+    for name, tensor in tensors_in(state).items():
+        if not tensor.is_floating_point():
+            continue
+        # one pass over memory: a sum is finite if all terms are (unless it overflows: then look)
+        if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
+            raise NonFiniteWeights(
+                f"The weights {name!r} hold values that are not finite; they were not saved.",
+                "Lower training.learning_rate or set training.grad_clip_thresh.",
+            )
+
+
+def _be_modest() -> None:
+    """Let the training go first where both want the processor."""
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

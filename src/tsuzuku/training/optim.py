@@ -1,0 +1,94 @@
+"""Optimizers and learning-rate schedules by the names in the settings."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+
+from tsuzuku.core.errors import WrongInput
+from tsuzuku.core.settings import TrainingSettings
+
+
+def make_optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The optimizer over every parameter that asks for a gradient, fused where torch has it."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise WrongInput(f"The model {settings_name(model)} has no parameter to train.")
+    fused = all(
+        p.is_floating_point() and p.device.type in ("cpu", "cuda", "mps") for p in parameters
+    )
+    common: dict[str, Any] = {
+        "lr": settings.learning_rate,
+        "weight_decay": settings.weight_decay,
+        "fused": fused,
+    }
+    if settings.optimizer == "SGD":
+        return torch.optim.SGD(parameters, momentum=settings.momentum, **common)
+    cls = torch.optim.AdamW if settings.optimizer == "AdamW" else torch.optim.Adam
+    return cls(parameters, betas=settings.betas, eps=settings.eps, **common)
+
+
+def settings_name(model: torch.nn.Module) -> str:
+    return type(model).__name__
+
+
+def make_scheduler(
+    optimizer: torch.optim.Optimizer, settings: TrainingSettings, steps_per_epoch: int
+) -> LRScheduler | ReduceLROnPlateau | None:
+    """The schedule; all but plateau are functions of the optimizer step alone.
+
+    - WarmupLR: lr · √w · min(n^-½, n · w^-1½) at step n from 1 with w = `warmup_steps`
+      (Vaswani et al. 2017, section 5.3, scaled to reach `learning_rate` at step w).
+    - cosine: from `learning_rate` to `min_lr` over all steps (Loshchilov and Hutter 2017).
+    - onecycle: Smith and Topin 2018, as torch has it (momentum moves too).
+    - step: times `gamma` every `step_epochs` epochs.
+    - plateau: times `gamma` after `patience` validations without improvement.
+    """
+    options, warmup = settings.scheduler_options, settings.warmup_steps
+    total = max(settings.num_epochs * steps_per_epoch, 1)
+    floor = options.min_lr / settings.learning_rate
+
+    def rising(step: int) -> float:
+        return min(1.0, (step + 1) / warmup) if warmup else 1.0
+
+    def noam(step: int) -> float:
+        n = step + 1
+        return math.sqrt(warmup) * min(n**-0.5, n * warmup**-1.5)
+
+    def cosine(step: int) -> float:
+        if step < warmup:
+            return rising(step)
+        share = min((step - warmup) / max(total - warmup, 1), 1.0)
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * share))
+
+    def stairs(step: int) -> float:
+        fallen = step // steps_per_epoch // options.step_epochs
+        return rising(step) * options.gamma**fallen
+
+    match settings.scheduler:
+        case "none":
+            return LambdaLR(optimizer, rising) if warmup else None
+        case "WarmupLR":
+            return LambdaLR(optimizer, noam)
+        case "cosine":
+            return LambdaLR(optimizer, cosine)
+        case "step":
+            return LambdaLR(optimizer, stairs)
+        case "onecycle":
+            return OneCycleLR(
+                optimizer,
+                max_lr=settings.learning_rate,
+                total_steps=max(total, 2),
+                pct_start=options.pct_start,
+            )
+        case "plateau":
+            return ReduceLROnPlateau(
+                optimizer,
+                mode=settings.checkpoint.mode,
+                factor=options.gamma,
+                patience=options.patience,
+                min_lr=options.min_lr,
+            )

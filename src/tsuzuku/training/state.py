@@ -1,0 +1,161 @@
+"""Everything that a training carries from step to step, and how it becomes a checkpoint."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from tsuzuku import __version__
+from tsuzuku.core.settings import RunSettings
+from tsuzuku.training.checkpoints import check_weights
+from tsuzuku.training.randomness import rng_state, set_rng_state
+
+
+@dataclass
+class TrainingState:
+    """The training at one moment between two optimizer steps."""
+
+    settings: RunSettings
+    device: torch.device
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: LRScheduler | ReduceLROnPlateau | None
+    scaler: torch.amp.GradScaler | None
+    identity: dict[str, Any] = field(default_factory=dict[str, Any])
+    """`run_id`, `attempt`, `parent`, `source_sha256`, `dataset_fingerprint`, `git_commit`."""
+
+    epoch: int = 0
+    """Completed epochs."""
+    batches: int = 0
+    """Batches trained on in the epoch under way."""
+    global_step: int = 0
+    loss_sum: float = 0.0
+    """Sum over the batches of the epoch under way."""
+    metrics: dict[str, float] = field(default_factory=dict[str, float])
+    """What the last validation measured."""
+    best: float | None = None
+    bad_validations: int = 0
+    """Validations in a row without a better monitored metric."""
+    time_before: float = 0.0
+    """Seconds of training in earlier attempts."""
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def training_time(self) -> float:
+        """Seconds of training over all attempts."""
+        return self.time_before + time.monotonic() - self.started
+
+    def capture(self, metrics: dict[str, float]) -> dict[str, Any]:
+        """The contents of a checkpoint. The tensors in it are the live ones."""
+        state: dict[str, Any] = {
+            "epoch": self.epoch,
+            "global_step": self.global_step,
+            "model_state_dict": dict(self.model.state_dict()),
+            "optimizer_state_dict": self.optimizer.state_dict(),
+            "scheduler_state_dict": self.scheduler.state_dict() if self.scheduler else None,
+            "metrics": dict(metrics),
+            "best_val_loss": self.best,
+            "config": self.settings.model_dump(mode="json"),
+            "sampler_state": {
+                "epoch": self.epoch,
+                "batches": self.batches,
+                "seed": self.settings.training.seed,
+                "batch_size": self.settings.training.batch_size,
+            },
+            "trainer_state": {
+                "loss_sum": self.loss_sum,
+                "last_metrics": dict(self.metrics),
+                "bad_validations": self.bad_validations,
+                "num_threads": torch.get_num_threads(),
+            },
+            "rng_state": rng_state(self.device),
+            "metadata": self._metadata(),
+        }
+        if self.scaler is not None:
+            state["scaler_state_dict"] = self.scaler.state_dict()
+        return state
+
+    def restore(self, saved: dict[str, Any], name: str, *, same_run: bool) -> None:
+        """Take over a checkpoint's contents.
+
+        With `same_run` every part comes back to the bit. A branch keeps its own hyper-parameters
+        and begins the epoch anew where the order of the samples is another one.
+        """
+        check_weights(self.model, saved["model_state_dict"], name)
+        self.model.load_state_dict(saved["model_state_dict"])
+        own_groups = [dict(g) for g in self.optimizer.param_groups]
+        if saved.get("optimizer_state_dict") and self._optimizer_fits(saved):
+            self.optimizer.load_state_dict(saved["optimizer_state_dict"])
+        if self.scaler is not None and saved.get("scaler_state_dict"):
+            self.scaler.load_state_dict(saved["scaler_state_dict"])
+        self.epoch = int(saved["epoch"])
+        self.global_step = int(saved.get("global_step", 0))
+        self.best = saved.get("best_val_loss")
+        self._restore_schedule(saved, own_groups, same_run)
+        position = saved.get("sampler_state") or {}
+        trainer = saved.get("trainer_state") or {}
+        if same_run or self._same_order(saved):
+            self.batches = int(position.get("batches", 0))
+            self.loss_sum = float(trainer.get("loss_sum", 0.0))
+        self.metrics = dict(trainer.get("last_metrics") or {})
+        self.bad_validations = int(trainer.get("bad_validations", 0)) if same_run else 0
+        self.time_before = float((saved.get("metadata") or {}).get("training_time", 0.0))
+        if same_run:
+            if threads := trainer.get("num_threads"):
+                # sums over another number of threads are rounded in another order
+                torch.set_num_threads(int(threads))
+            if saved.get("rng_state"):
+                set_rng_state(saved["rng_state"], self.device)
+
+    def _optimizer_fits(self, saved: dict[str, Any]) -> bool:
+        theirs = (saved.get("config") or {}).get("training", {}).get("optimizer")
+        return theirs in (None, self.settings.training.optimizer)
+
+    def _same_order(self, saved: dict[str, Any]) -> bool:
+        """Whether a branch sees the samples in the order of the run it came from."""
+        theirs, mine = saved.get("config") or {}, self.settings.model_dump(mode="json")
+        keys = ("seed", "batch_size", "validation_split", "limit_samples")
+        old = cast("dict[str, Any]", theirs.get("training") or {})
+        return theirs.get("dataset") == mine["dataset"] and all(
+            old.get(key) == mine["training"][key] for key in keys
+        )
+
+    def _restore_schedule(
+        self, saved: dict[str, Any], own_groups: list[dict[str, Any]], same_run: bool
+    ) -> None:
+        schedule = saved.get("scheduler_state_dict")
+        theirs = (saved.get("config") or {}).get("training", {}).get("scheduler")
+        same_kind = theirs == self.settings.training.scheduler
+        if same_run:
+            if self.scheduler is not None and schedule:
+                self.scheduler.load_state_dict(schedule)
+            return
+        # a branch means its own learning rate, decay and so on, not those of the restored optimizer
+        for group, own in zip(self.optimizer.param_groups, own_groups, strict=True):
+            group.update({k: v for k, v in own.items() if k != "params"})
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            return
+        if self.scheduler is not None and schedule and same_kind:
+            # the schedules are functions of the step: stand where the parent stood
+            self.scheduler.last_epoch = int(schedule.get("last_epoch", self.global_step)) - 1
+            self.scheduler._step_count = int(schedule.get("_step_count", 1)) - 1  # noqa: SLF001  # pyright: ignore
+            self.scheduler.step()
+
+    def _metadata(self) -> dict[str, Any]:
+        return {
+            "timestamp": time.time(),
+            "hostname": socket.gethostname(),
+            "pytorch_version": torch.__version__.split("+")[0],
+            "tsuzuku_version": __version__,
+            "python_version": platform.python_version(),
+            "device": str(self.device),
+            "model_params": sum(p.numel() for p in self.model.parameters()),
+            "training_time": self.training_time,
+            **self.identity,
+        }

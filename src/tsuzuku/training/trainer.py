@@ -1,0 +1,425 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, cast
+
+import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from tsuzuku.core import retention
+from tsuzuku.core.errors import DiskFull, TsuzukuError
+from tsuzuku.core.settings import render
+from tsuzuku.core.workspace import RunDir
+from tsuzuku.training.checkpoints import (
+    RESERVE,
+    CheckpointWriter,
+    Save,
+    bytes_needed,
+    require_room,
+)
+from tsuzuku.training.data import BatchLoader, EpochSampler
+from tsuzuku.training.plugins import PluginError
+from tsuzuku.training.randomness import position_seed, seed_all
+from tsuzuku.training.state import TrainingState
+
+Outcome = Literal["completed", "stopped"]
+
+
+class NonFiniteLoss(TsuzukuError):
+    """The loss or the gradients became NaN or infinite."""
+
+    code = "non_finite"
+
+
+class Report(Protocol):
+    """Where a training says what happens."""
+
+    def event(self, kind: Any, payload: dict[str, Any]) -> None: ...
+    def say(self, message: str, /, level: str = "info", **values: Any) -> None: ...
+
+
+@dataclass
+class Trainer:
+    """One attempt: trains a state to its last epoch, or until it is asked to stop."""
+
+    state: TrainingState
+    run: RunDir
+    loader: BatchLoader
+    train_sampler: EpochSampler
+    validation_sampler: EpochSampler | None
+    writer: CheckpointWriter
+    report: Report
+    stop_requested: Callable[[], bool]
+
+    def __post_init__(self) -> None:
+        s = self.state
+        self.settings = s.settings.training
+        self.policy = self.settings.checkpoint
+        self.forward = torch.compile(s.model) if self.settings.compile else s.model
+        self.on_cpu = s.device.type == "cpu"
+        self.grad_norm: torch.Tensor | None = None
+        self.last_saved = (-1, -1)
+        self.saved_at = time.monotonic()
+        self.reported_at = time.perf_counter()
+        self.reported_batches = s.batches
+        self.loss_sum = _zero(s)
+
+    def train(self) -> Outcome:
+        """Train; every checkpoint that is due is durable when this returns."""
+        s = self.state
+        while s.epoch < self.settings.num_epochs and not self._early_stop():
+            if not self._train_epoch() or not self._validate():
+                self._save(stopping=True)
+                self.writer.wait()
+                return "stopped"
+            self._finish_epoch()
+            if self.stop_requested() and s.epoch < self.settings.num_epochs:
+                self._save(stopping=True)
+                self.writer.wait()
+                return "stopped"
+        self.writer.wait()
+        return "completed"
+
+    def _train_epoch(self) -> bool:
+        """Train what is left of the epoch; False if it was asked to stop before the end."""
+        s, settings = self.state, self.settings
+        s.model.train()
+        batch_count = len(self.train_sampler)
+        self.train_sampler.seek(s.epoch, s.batches)
+        self.reported_at, self.reported_batches = time.perf_counter(), s.batches
+        self.loss_sum = _zero(s)
+        s.optimizer.zero_grad(set_to_none=True)
+        for batch in self.loader.batches(self.train_sampler):
+            seed_all(position_seed(settings.seed, "forward", s.epoch, s.batches), s.device)
+            loss, extra = self._forward(to_device(batch, s.device))
+            self._backward(loss, batch_count)
+            s.batches += 1
+            if s.batches % settings.accumulate_grad_batches and s.batches < batch_count:
+                continue
+            self._step()
+            s.global_step += 1
+            if s.global_step % settings.log_interval == 0:
+                self._report_progress(loss, extra)
+            if self._checkpoint_is_due():
+                self._save()
+            if self.stop_requested():
+                return False
+        return True
+
+    def _forward(self, batch: Any) -> tuple[torch.Tensor, Mapping[str, Any]]:
+        with self._autocast():
+            result = self.forward(batch)
+        if isinstance(result, torch.Tensor):
+            loss, extra = result, {}
+        else:
+            loss, extra = loss_and_metrics(result, self.state)
+        if loss.numel() != 1 or not loss.requires_grad:
+            raise PluginError(what_forward_gave(loss, self.state))
+        if self.on_cpu:
+            # 0.4 µs here; on a device it would wait for the step, so there it is looked at later
+            value = loss.item()
+            self.state.loss_sum += value
+            if not math.isfinite(value):
+                self._refuse_non_finite("loss", value)
+        else:
+            self.loss_sum += loss.detach()
+        return loss, extra
+
+    def _backward(self, loss: torch.Tensor, batch_count: int) -> None:
+        s, group = self.state, self.settings.accumulate_grad_batches
+        if group > 1:
+            # the last group of an epoch may be smaller
+            first = s.batches - s.batches % group
+            loss = loss / min(group, batch_count - first)
+        if s.scaler is not None:
+            loss = s.scaler.scale(loss)
+        loss.backward()  # pyright: ignore[reportUnknownMemberType]
+
+    def _step(self) -> None:
+        """Clip, optimizer step, scheduler step."""
+        s, limit = self.state, self.settings.grad_clip_thresh
+        if limit is not None:
+            if s.scaler is not None:
+                s.scaler.unscale_(s.optimizer)
+            self.grad_norm = torch.nn.utils.clip_grad_norm_(s.model.parameters(), limit)
+            if self.on_cpu and s.scaler is None and not math.isfinite(self.grad_norm.item()):
+                self._refuse_non_finite("gradient norm", self.grad_norm.item())
+        if s.scaler is not None:
+            s.scaler.step(s.optimizer)
+            s.scaler.update()
+        else:
+            s.optimizer.step()
+        s.optimizer.zero_grad(set_to_none=True)
+        if s.scheduler is not None and not isinstance(s.scheduler, ReduceLROnPlateau):
+            s.scheduler.step()
+
+    def _report_progress(self, loss: torch.Tensor, extra: Mapping[str, Any]) -> None:
+        s = self.state
+        self._gather_loss()
+        now = time.perf_counter()
+        samples = (s.batches - self.reported_batches) * self.settings.batch_size
+        payload: dict[str, Any] = {
+            "epoch": s.epoch + 1,
+            "total_epochs": self.settings.num_epochs,
+            "step": self._steps(s.batches),
+            "total_steps": self._steps(len(self.train_sampler)),
+            "global_step": s.global_step,
+            "loss": loss.item(),
+            "learning_rate": float(s.optimizer.param_groups[0]["lr"]),
+            "grad_norm": None if self.grad_norm is None else self.grad_norm.item(),
+            "samples_per_second": samples / max(now - self.reported_at, 1e-9),
+        }
+        if extra:
+            payload["metrics"] = {k: float(v) for k, v in extra.items()}
+        self.report.event("progress", payload)
+        self.reported_at, self.reported_batches = now, s.batches
+
+    def _validate(self) -> bool:
+        """Measure the epoch; False if it was asked to stop meanwhile (then nothing is changed)."""
+        s = self.state
+        self._gather_loss()
+        metrics = {"train_loss": s.loss_sum / max(len(self.train_sampler), 1)}
+        if self.validation_sampler is not None:
+            measured = self._measure(self.validation_sampler)
+            if measured is None:
+                return False
+            metrics |= measured
+        s.metrics = metrics
+        s.epoch += 1
+        s.batches, s.loss_sum, self.loss_sum = 0, 0.0, _zero(s)
+        return True
+
+    def _measure(self, sampler: EpochSampler) -> dict[str, float] | None:
+        s = self.state
+        measure: Callable[[Any], Any] = getattr(s.model, "validate", None) or s.model
+        total = Averages()
+        s.model.eval()
+        sampler.seek(s.epoch, 0)
+        with torch.no_grad():
+            for index, batch in enumerate(self.loader.batches(sampler)):
+                if self.stop_requested():
+                    return None
+                seed_all(position_seed(self.settings.seed, "validate", s.epoch, index), s.device)
+                with self._autocast():
+                    result = measure(to_device(batch, s.device))
+                total.add(result, sampler.size_of(index), s)
+        return total.means()
+
+    def _finish_epoch(self) -> None:
+        """What follows from an epoch's metrics: best, schedule, report, checkpoint."""
+        s = self.state
+        value = self._monitored()
+        min_delta = self.settings.early_stopping.min_delta if self.settings.early_stopping else 0.0
+        improved = value is not None and retention.is_better(value, s.best, self.policy.mode)
+        if value is not None:
+            enough = retention.is_better(value, s.best, self.policy.mode, min_delta)
+            s.bad_validations = 0 if enough else s.bad_validations + 1
+        if improved:
+            s.best = value
+        if isinstance(s.scheduler, ReduceLROnPlateau) and value is not None:
+            s.scheduler.step(value)
+        self.report.event(
+            "validation_result", {"epoch": s.epoch, "global_step": s.global_step, **s.metrics}
+        )
+        last = s.epoch if self._early_stop() else self.settings.num_epochs
+        if retention.reasons_to_save(s.epoch, last, improved, self.policy) or self.stop_requested():
+            self._save(is_best=improved, metrics=s.metrics, wait=s.epoch >= last)
+
+    def _monitored(self) -> float | None:
+        s, name = self.state, self.policy.monitor
+        if name == "val_loss" and self.validation_sampler is None:
+            name = "train_loss"
+        value = s.metrics.get(name)
+        if value is None and s.epoch == 1:
+            self.report.say("no_monitor", level="warning", monitor=name, known=", ".join(s.metrics))
+        return value
+
+    def _early_stop(self) -> bool:
+        stopping = self.settings.early_stopping
+        return stopping is not None and self.state.bad_validations >= stopping.patience
+
+    def _checkpoint_is_due(self) -> bool:
+        policy = self.policy
+        if policy.every_steps and self.state.global_step % policy.every_steps == 0:
+            return True
+        minutes = policy.every_minutes
+        return bool(minutes) and time.monotonic() - self.saved_at >= 60 * cast(float, minutes)
+
+    def _save(
+        self,
+        *,
+        stopping: bool = False,
+        is_best: bool = False,
+        metrics: dict[str, float] | None = None,
+        wait: bool = False,
+    ) -> None:
+        """Save where the training stands; within an epoch only if no save is under way.
+
+        When the disk is full the training pauses here until there is room, or until it is to stop.
+        """
+        s = self.state
+        position = (s.global_step, s.epoch)
+        if position == self.last_saved:
+            return
+        ends_epoch = metrics is not None
+        if not ends_epoch and not stopping and self.writer.busy:
+            self.report.say("save_skipped", level="warning", step=s.global_step)
+            return
+        self._gather_loss()
+        template = self.policy.filename if ends_epoch else self.policy.filename_step
+        names = (s.settings.model_name, s.settings.dataset_name)
+        path = self.run.checkpoints / render(template, *names, s.epoch, s.global_step)
+        while True:
+            state = s.capture(metrics or {})
+            info = {k: v for k, v in state.items() if k in SMALL}
+            info |= {"role": "checkpoint", "end_of_epoch": ends_epoch, "is_best": is_best}
+            try:
+                self.writer.wait()
+                require_room(self.run.checkpoints, bytes_needed(state))
+                self.writer.start(Save(path, state, info))
+                if stopping or wait:
+                    self.writer.wait()
+                break
+            except DiskFull as error:
+                self._pause(error, bytes_needed(state))
+        self.last_saved, self.saved_at = position, time.monotonic()
+
+    def _pause(self, error: DiskFull, needed: int) -> None:
+        """Wait until there is room for a checkpoint; raises `error` when asked to stop instead."""
+        self.report.event("status", {"status": "paused", "message": error.detail})
+        while shutil.disk_usage(self.run.checkpoints).free < needed + RESERVE:
+            if self.stop_requested():
+                raise error
+            time.sleep(0.5)
+        self.report.event("status", {"status": "running", "message": ""})
+
+    def _gather_loss(self) -> None:
+        """On a device: bring the epoch's sum of losses home, and look whether it is finite."""
+        if self.on_cpu:
+            return
+        self.state.loss_sum += self.loss_sum.item()
+        self.loss_sum = _zero(self.state)
+        if not math.isfinite(self.state.loss_sum):
+            self._refuse_non_finite("loss", self.state.loss_sum)
+
+    def _refuse_non_finite(self, what: str, value: float) -> None:
+        s = self.state
+        raise NonFiniteLoss(
+            f"The {what} became {value} in epoch {s.epoch + 1} at step {s.global_step + 1}; "
+            "the last good checkpoint is kept.",
+            "Lower training.learning_rate, or look at the data of that batch.",
+        )
+
+    def _steps(self, batches: int) -> int:
+        return -(-batches // self.settings.accumulate_grad_batches)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.settings.precision == "32":
+            return nullcontext()
+        dtype = torch.bfloat16 if self.settings.precision == "bf16" else torch.float16
+        return torch.autocast(self.state.device.type, dtype=dtype)
+
+
+SMALL = frozenset(
+    {
+        "epoch",
+        "global_step",
+        "metrics",
+        "best_val_loss",
+        "config",
+        "sampler_state",
+        "trainer_state",
+        "metadata",
+    }
+)
+"""The parts of a checkpoint that its sidecar repeats."""
+
+
+class Averages:
+    """Means over the samples of a validation.
+
+    A number counts once for each sample of its batch; a pair (numerator, denominator) is added up
+    on both sides, as word error rates have to be.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, float]] = {}
+
+    def add(self, result: Any, samples: int, state: TrainingState) -> None:
+        if isinstance(result, torch.Tensor) and result.numel() == 1:
+            result = {"loss": result}
+        if not isinstance(result, Mapping):
+            raise PluginError(
+                f"models/{state.settings.model_name}.py: validate has to return a dict of numbers; "
+                f"it returned {type(result).__name__}."
+            )
+        for key, value in cast("Mapping[str, Any]", result).items():
+            over, under = self._sums.get(key, (0.0, 0.0))
+            if isinstance(value, tuple | list):
+                top, bottom = (float(part) for part in cast("tuple[Any, Any]", value))
+                self._sums[key] = (over + top, under + bottom)
+            elif isinstance(value, int | float) or getattr(value, "numel", lambda: 0)() == 1:
+                self._sums[key] = (over + float(value) * samples, under + samples)
+
+    def means(self) -> dict[str, float]:
+        """By name, with the model's `loss` as `val_loss`."""
+        named = {"val_loss" if k == "loss" else k: v for k, v in self._sums.items()}
+        return {k: over / under if under else math.nan for k, (over, under) in named.items()}
+
+
+def loss_and_metrics(result: Any, state: TrainingState) -> tuple[torch.Tensor, Mapping[str, Any]]:
+    """Split what a model's forward returned; raises PluginError unless there is a loss in it."""
+    loss = cast("Mapping[str, Any]", result).get("loss") if isinstance(result, Mapping) else None
+    if not isinstance(loss, torch.Tensor):
+        raise PluginError(what_forward_gave(result, state))
+    extra = {
+        key: value
+        for key, value in cast("Mapping[str, Any]", result).items()
+        if key != "loss"
+        and (isinstance(value, int | float) or getattr(value, "numel", lambda: 0)() == 1)
+    }
+    return loss, extra
+
+
+def what_forward_gave(result: Any, state: TrainingState) -> str:
+    """One sentence on why a result of forward is no loss."""
+    label = f"models/{state.settings.model_name}.py"
+    if isinstance(result, torch.Tensor):
+        if result.numel() == 1:
+            return f"{label}: the loss that forward returned depends on no parameter."
+        given = f"a tensor of shape {list(result.shape)}"
+    elif isinstance(result, Mapping):
+        given = f"a dict with {', '.join(map(str, cast('Mapping[Any, Any]', result)))}"
+    else:
+        given = type(result).__name__
+    return (
+        f"{label}: forward has to return the scalar loss, or a dict with it; it returned {given}."
+    )
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """`batch` with every tensor in it on `device`."""
+    if device.type == "cpu":
+        return batch
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {k: to_device(v, device) for k, v in cast("Mapping[Any, Any]", batch).items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(to_device(v, device) for v in cast("tuple[Any, ...]", batch)))
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(v, device) for v in cast("Iterator[Any]", batch))  # pyright: ignore
+    return batch
+
+
+def _zero(state: TrainingState) -> torch.Tensor:
+    """An accumulator for losses on the device (MPS has no float64)."""
+    dtype = torch.float32 if state.device.type == "mps" else torch.float64
+    return torch.zeros((), dtype=dtype, device=state.device)

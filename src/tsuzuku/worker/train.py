@@ -1,0 +1,482 @@
+"""One attempt: everything between a worker's start and its exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from tsuzuku.core import checkpoint_files, retention
+from tsuzuku.core.checkpoint_files import CheckpointFile
+from tsuzuku.core.config_loader import read_run_settings
+from tsuzuku.core.errors import CorruptCheckpoint, NotFound, TsuzukuError, WrongInput
+from tsuzuku.core.launch import write_settings
+from tsuzuku.core.lock import RunLock
+from tsuzuku.core.schemas import Attempt, Checkpoint
+from tsuzuku.core.settings import RunSettings, render
+from tsuzuku.core.store import Store
+from tsuzuku.core.workspace import RunDir, Workspace
+from tsuzuku.training import export
+from tsuzuku.training.checkpoints import CheckpointWriter, load
+from tsuzuku.training.data import (
+    BatchLoader,
+    BatchSource,
+    EpochSampler,
+    preload_loader_processes,
+    split_off,
+)
+from tsuzuku.training.fingerprint import dataset_fingerprint
+from tsuzuku.training.optim import make_optimizer, make_scheduler
+from tsuzuku.training.plugins import Data, Plugin, make_data, make_model, sentence
+from tsuzuku.training.randomness import position_seed, seed_all
+from tsuzuku.training.state import TrainingState
+from tsuzuku.training.trainer import Trainer
+from tsuzuku.worker.emit import Emitter
+
+
+class StopSignal:
+    """SIGTERM or SIGINT: the first asks the training to stop and save, the second ends it."""
+
+    def __init__(self, on_first: Callable[[], None]) -> None:
+        self.number = 0
+        self._on_first = on_first
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if self.number:
+            os._exit(128 + number)
+        self.number = number
+        self._on_first()
+
+    def requested(self) -> bool:
+        return self.number != 0
+
+
+def train(workspace: Workspace, run_id: str) -> int:
+    """Work on a run until it is completed or stopped; the exit code.
+
+    0 completed · 1 failed · 2 wrong input · 128 + n stopped by signal n after saving.
+    """
+    run = workspace.run_dir(run_id)
+    lock = RunLock(run.lock)
+    lock.acquire()
+    requested = RunSettings.model_validate(run.read_identity()["requested"])
+    with Store(workspace.db) as store:
+        emit = Emitter(store, run, requested.language)
+        attempt = _begin(store, run)
+        stop = StopSignal(lambda: emit.status("stopping"))
+        ended, code = "failed", 1
+        try:
+            emit.status("starting")
+            emit.say("preparing")
+            ended = _Session(workspace, run, store, emit, stop, attempt, requested).train()
+            code = 128 + stop.number if ended == "stopped" else 0
+            emit.say(ended)
+            emit.status(ended)
+        except Exception as error:
+            failure = _explain(error, run)
+            code = failure.exit_code
+            emit.event("error", {"message": str(failure), "code": failure.code})
+            emit.status("failed", str(failure))
+            if not isinstance(error, TsuzukuError):
+                _print_traceback(error)
+        finally:
+            emit.close()
+            store.end_attempt(run_id, attempt.attempt, ended, time.time())  # pyright: ignore
+            store.close()
+            lock.release()
+    return code
+
+
+@dataclass
+class _Session:
+    """What one attempt needs from its start to its end."""
+
+    workspace: Workspace
+    run: RunDir
+    store: Store
+    emit: Emitter
+    stop: StopSignal
+    attempt: Attempt
+    requested: RunSettings
+
+    def train(self) -> str:
+        settings, device = self._prepare()
+        model_plugin, data, model = settings.plugins
+        emit, run = self.emit, self.run
+        training = settings.run.training
+        train_sampler, validation_sampler, source = make_samplers(data, settings.run)
+        emit.say(
+            "data_ready",
+            train=len(train_sampler.indices),
+            validation=len(validation_sampler.indices) if validation_sampler else 0,
+        )
+        steps = -(-len(train_sampler) // training.accumulate_grad_batches)
+        optimizer = make_optimizer(model, training)
+        state = TrainingState(
+            settings=settings.run,
+            device=device,
+            model=model,
+            optimizer=optimizer,
+            scheduler=make_scheduler(optimizer, training, steps),
+            scaler=torch.amp.GradScaler(device.type) if training.precision == "16" else None,
+            identity=self._identity(data, settings.run),
+        )
+        emit.say(
+            "model_ready", params=sum(p.numel() for p in model.parameters()), device=str(device)
+        )
+        same_run = self._restore(state)
+        writer = CheckpointWriter(self._saved)
+        trainer = Trainer(
+            state=state,
+            run=run,
+            loader=BatchLoader(source, training.num_workers, device.type == "cuda"),
+            train_sampler=train_sampler,
+            validation_sampler=validation_sampler,
+            writer=writer,
+            report=emit,
+            stop_requested=self.stop.requested,
+        )
+        if same_run:
+            trainer.last_saved = (state.global_step, state.epoch)
+        emit.purge_from(state.global_step + 1)
+        self.attempt.start_step = state.global_step
+        self.store.put_attempt(self.attempt)
+        emit.say("started")
+        emit.status("running")
+        outcome = trainer.train()
+        if outcome == "completed":
+            if state.epoch < training.num_epochs and training.early_stopping:
+                emit.say("early", patience=training.early_stopping.patience)
+            export.final_weights(
+                model, run.weights, half=training.save.compact, settings=settings.run
+            )
+            emit.say("weights", name=run.weights.name)
+        _ = model_plugin
+        return outcome
+
+    def _prepare(self) -> tuple[_Prepared, torch.device]:
+        requested, emit = self.requested, self.emit
+        training = requested.training
+        if swept := checkpoint_files.sweep(self.run):
+            emit.say("swept", names=", ".join(swept))
+        if training.num_workers:
+            preload_loader_processes()
+        device = choose_device(training.device, training.precision)
+        make_deterministic(training.deterministic)
+        emit.say("importing", model=requested.model_name, dataset=requested.dataset_name)
+        model_plugin, data_plugin = load_plugins(self.run, requested)
+        seed_all(position_seed(training.seed, "init", 0), device)
+        data = make_data(data_plugin, requested.dataset)
+        seed_all(position_seed(training.seed, "init", 1), device)
+        model, resolved = make_model(model_plugin, requested.model, data.train)
+        run_settings = requested.model_copy(update={"model": resolved, "dataset": data.settings})
+        write_settings(self.run, run_settings)
+        return _Prepared(run_settings, (model_plugin, data, model.to(device))), device
+
+    def _restore(self, state: TrainingState) -> bool:
+        """Take over the newest good checkpoint of the run, else its parent's; whether it was its own."""
+        for found in self._candidates():
+            own = found.run_id == self.run.run_id
+            try:
+                checkpoint_files.check(found)
+                saved = load(found.path)
+            except CorruptCheckpoint as error:
+                if not own:
+                    raise
+                new = checkpoint_files.set_aside(found.path)
+                self.emit.forget(found.name)
+                self.emit.say(
+                    "set_aside", "warning", name=found.name, new=new.name, why=error.detail
+                )
+                continue
+            state.restore(saved, found.name, same_run=own)
+            state.identity["parent"] = self.run.read_identity().get("parent")
+            self.attempt.resumed_from = f"{found.run_id}/{found.name}"
+            self.emit.say(
+                "resumed" if own else "branched",
+                name=found.name,
+                epoch=state.epoch,
+                step=state.global_step,
+            )
+            self._warn_of_changes(saved, state)
+            return own
+        self.emit.say("no_checkpoint")
+        return False
+
+    def _candidates(self) -> list[CheckpointFile]:
+        """The run's own checkpoints, newest first, then the one that it branched from."""
+        good, odd = checkpoint_files.in_folder(self.run.checkpoints)
+        for path in odd:
+            new = checkpoint_files.set_aside(path)
+            self.emit.say(
+                "set_aside", "warning", name=path.name, new=new.name, why="no usable sidecar"
+            )
+        candidates = good[::-1]
+        parent = self.run.read_identity().get("parent")
+        if parent:
+            run_id, _, name = str(parent).rpartition("/")
+            path = self.workspace.run_dir(run_id).checkpoints / name
+            if not path.exists() and not candidates:
+                raise NotFound(f"The checkpoint {parent} that this run branched from is gone.")
+            if path.exists():
+                candidates.append(checkpoint_files.read(path))
+        return candidates
+
+    def _warn_of_changes(self, saved: dict[str, Any], state: TrainingState) -> None:
+        old = saved.get("metadata") or {}
+        now = state.identity["dataset_fingerprint"]
+        if old.get("dataset_fingerprint") not in (None, now):
+            self.emit.say("data_changed", "warning")
+        version = torch.__version__.split("+")[0]
+        for what, before, after in (
+            ("torch", old.get("pytorch_version"), version),
+            ("device", old.get("device"), str(state.device)),
+        ):
+            if before not in (None, after):
+                self.emit.say("version_changed", "warning", what=what, old=before, new=after)
+
+    def _identity(self, data: Data, settings: RunSettings) -> dict[str, Any]:
+        identity = self.run.read_identity()
+        return {
+            "git_commit": git_commit(self.workspace.root),
+            "run_id": self.run.run_id,
+            "attempt": self.attempt.attempt,
+            "parent": identity.get("parent"),
+            "source_sha256": identity["source"],
+            "dataset_fingerprint": dataset_fingerprint(data.train, settings.dataset),
+        }
+
+    def _saved(self, file: CheckpointFile) -> None:
+        """Links, event, index and retention; called in the writer's thread."""
+        settings, policy = self.requested, self.requested.training.checkpoint
+        names = (settings.model_name, settings.dataset_name, file.epoch, file.global_step)
+        checkpoint_files.link_latest(file.path, render(policy.latest, *names))
+        is_best = bool(file.info["is_best"])
+        if is_best:
+            checkpoint_files.link_best(file, render(policy.best, *names))
+        self.emit.event(
+            "checkpoint",
+            {
+                "name": file.name,
+                "epoch": file.epoch,
+                "global_step": file.global_step,
+                "is_best": is_best,
+            },
+        )
+        kept = prune(self.workspace, self.run, settings, self.store)
+        if kept.removed:
+            self.emit.say("pruned", "debug", names=", ".join(kept.removed))
+        for name in kept.removed:
+            self.emit.forget(name)
+        for record in kept.records:
+            self.emit.index(record)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    run: RunSettings
+    plugins: tuple[Plugin, Data, torch.nn.Module]
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a retention pass left and took away."""
+
+    records: list[Checkpoint]
+    removed: list[str]
+
+
+def prune(
+    workspace: Workspace, run: RunDir, settings: RunSettings, store: Store, *, dry: bool = False
+) -> Pruned:
+    """Apply the retention policy to a run; before anything is deleted the newest one is verified.
+
+    `dry` only says what would go. Raises CorruptCheckpoint if the newest one does not verify.
+    """
+    policy = settings.training.checkpoint
+    files, _ = checkpoint_files.in_folder(run.checkpoints)
+    pinned = {c.name for c in store.checkpoints(run_id=run.run_id) if c.pinned}
+    prefix = f"{run.run_id}/"
+    in_use = {
+        r.parent.removeprefix(prefix) for r in store.runs() if (r.parent or "").startswith(prefix)
+    }  # pyright: ignore
+    reasons = retention.decide(
+        [_candidate(f, policy.monitor, pinned) for f in files], policy, in_use
+    )
+    gone = [f for f in files if not reasons[f.name]]
+    if gone and not dry:
+        checkpoint_files.check(files[-1])
+        for file in gone:
+            checkpoint_files.remove(file.path)
+    best = [f for f in files if "best" in reasons[f.name]]
+    records = [
+        index_record(
+            f,
+            kept_because=reasons[f.name],
+            is_latest=f is files[-1],
+            is_best=bool(best) and f is best[0],
+            verified=f is files[-1] and bool(gone),
+            pinned=f.name in pinned,
+        )
+        for f in files
+        if reasons[f.name]
+    ]
+    return Pruned(records, [f.name for f in gone])
+
+
+def index_record(file: CheckpointFile, **more: Any) -> Checkpoint:
+    """A checkpoint's row in the index, from its sidecar."""
+    config = file.info["config"]
+    return Checkpoint(
+        name=file.name,
+        run_id=file.run_id,
+        model_name=config["model_name"],
+        dataset_name=config["dataset_name"],
+        epoch=file.epoch,
+        global_step=file.global_step,
+        path=str(file.path),
+        size=int(file.info["size"]),
+        sha256=str(file.info["sha256"]),
+        created_at=checkpoint_files.created_at(file.info),
+        metrics=dict(file.info["metrics"]),
+        **more,
+    )
+
+
+def _candidate(file: CheckpointFile, monitor: str, pinned: set[str]) -> retention.Candidate:
+    metrics = file.info["metrics"]
+    value = metrics.get(monitor, metrics.get("train_loss") if monitor == "val_loss" else None)
+    end = bool(file.info.get("end_of_epoch"))
+    return retention.Candidate(
+        file.name, file.epoch, file.global_step, value if end else None, end, file.name in pinned
+    )
+
+
+def make_samplers(
+    data: Data, settings: RunSettings
+) -> tuple[EpochSampler, EpochSampler | None, BatchSource]:
+    """Which samples are trained on and which validate, and where batches of them come from."""
+    training = settings.training
+    count = len(data.train)
+    lengths = getattr(data.train, "lengths", None)
+    measured = np.asarray(lengths(), dtype=np.float64) if callable(lengths) else None
+    limit = training.limit_samples
+    everything = np.arange(min(count, limit) if limit else count)
+    splits = {"train": data.train}
+    if data.validation is not None:
+        splits["validation"] = data.validation
+        kept = everything
+        size = len(data.validation)
+        held_out = np.arange(min(size, limit) if limit else size)
+    else:
+        chosen, held = split_off(len(everything), training.validation_split, training.seed)
+        kept, held_out = everything[chosen], everything[held]
+    source = BatchSource(data.plugin, splits, data.collate)
+    common: dict[str, Any] = {"batch_size": training.batch_size, "seed": training.seed}
+    train_sampler = EpochSampler(kept, lengths=measured, **common)
+    if not len(held_out):
+        return train_sampler, None, source
+    split = "validation" if data.validation is not None else "train"
+    return train_sampler, EpochSampler(held_out, shuffle=False, split=split, **common), source
+
+
+def load_plugins(run: RunDir, settings: RunSettings) -> tuple[Plugin, Plugin]:
+    """The run's own copies of its model and data set, as they were when it began."""
+    plugins: list[Plugin] = []
+    for label in (f"models/{settings.model_name}.py", f"datasets/{settings.dataset_name}.py"):
+        path = run.source / label
+        if not path.is_file():
+            raise NotFound(f"{path} is gone: the run has lost its source.")
+        plugins.append(Plugin(label, path))
+    return plugins[0], plugins[1]
+
+
+def choose_device(name: str, precision: str) -> torch.device:
+    """The device for a setting; raises WrongInput if the machine does not have it."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        if name == "cpu" and torch.backends.mps.is_available():
+            name = "mps"
+    elif name == "cuda" and not torch.cuda.is_available():
+        raise WrongInput("training.device: cuda is not available here.", "Use auto or cpu.")
+    elif name == "mps" and not torch.backends.mps.is_available():
+        raise WrongInput("training.device: mps is not available here.", "Use auto or cpu.")
+    _ = precision
+    return torch.device(name)
+
+
+def make_deterministic(wanted: bool) -> None:
+    """Ask torch for deterministic kernels; where it has none it warns and goes on."""
+    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    # filling fresh memory would cost a pass over every activation and guard against nothing here
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = not wanted
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit of the repository that holds the workspace, if it is one."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def _begin(store: Store, run: RunDir) -> Attempt:
+    number = len(store.attempts(run.run_id)) + 1
+    attempt = Attempt(
+        run_id=run.run_id,
+        attempt=number,
+        pid=os.getpid(),
+        hostname=os.uname().nodename,
+        started_at=time.time(),
+        status="running",
+    )
+    store.put_attempt(attempt)
+    store.update_run(run.run_id, attempt=number)
+    return attempt
+
+
+def _explain(error: Exception, run: RunDir) -> TsuzukuError:
+    """What went wrong in one sentence, wherever it came from."""
+    if isinstance(error, TsuzukuError):
+        return error
+    text = sentence(error)
+    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text.lower():
+        return TsuzukuError(
+            text,
+            "Halve training.batch_size and double training.accumulate_grad_batches.",
+            code="out_of_memory",
+        )
+    for frame in reversed(_frames(error)):
+        path = Path(frame[0])
+        if run.source in path.parents:
+            where = f"{path.relative_to(run.source)}, line {frame[1]}"
+            return TsuzukuError(f"{where}: {text}", code="training_failed")
+    return TsuzukuError(text, code="training_failed")
+
+
+def _frames(error: BaseException) -> list[tuple[str, int | None]]:
+    import traceback
+
+    return [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+
+
+def _print_traceback(error: BaseException) -> None:
+    """For the worker's log, which is where a developer of a plug-in looks."""
+    import traceback
+
+    traceback.print_exception(error)
