@@ -364,6 +364,7 @@ def zip_of(members: list[tuple[str, bytes]], mode: int = 0o100644) -> bytes:
         for name, content in members:
             info = zipfile.ZipInfo(name)
             info.external_attr = mode << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, content)
     return out.getvalue()
 
@@ -446,12 +447,13 @@ def test_hostile_and_broken_archives_leave_nothing(
     assert listing(tmp_path / "in") == ["set"]
 
 
-def test_a_zip_that_lies_about_its_sizes_is_bounded(
-    tmp_path: Path, serve: Callable[..., Server]
+@pytest.mark.parametrize("claimed", [50, 5000])
+def test_a_zip_that_lies_about_its_sizes_is_refused(
+    tmp_path: Path, serve: Callable[..., Server], claimed: int
 ) -> None:
     honest = zip_of([("a", b"0" * 1000)])
-    lying = honest.replace((1000).to_bytes(4, "little"), (50).to_bytes(4, "little"))
+    lying = honest.replace((1000).to_bytes(4, "little"), claimed.to_bytes(4, "little"))
     assert lying != honest
     with pytest.raises(TsuzukuError, match="cannot be unpacked"):
-        run(packed(serve(), "a.zip", lying), tmp_path)
+        run(packed(serve(), "a.zip", lying, unpacked_size=10_000), tmp_path)
     assert listing(tmp_path) == ["a.zip"]

@@ -108,7 +108,7 @@ def resolve(config: Config, model: str, dataset: str, preset: Tree | None = None
     """The settings of a run: plug-in's preset, then `training`, then `models.<model>.training`."""
     settings = config.settings
     of_model = dict(settings.models.get(model) or {})
-    own = of_model.pop("training", None) or {}
+    own: Any = of_model.pop("training", None) or {}
     problems: list[str] = []
     if not isinstance(own, dict):
         raise SettingsError([f"models.{model}.training has to be a mapping"], str(config.path))

@@ -30,7 +30,7 @@ class Launched:
 
 
 def prepare(workspace: Workspace, store: Store, plan: Plan) -> Launched:
-    """Write the run's folder and rows for a plan that trains; the worker finds all it needs there."""
+    """Write the folder and the rows for a plan that trains; the worker finds all it needs there."""
     if plan.mode == "continue" and plan.run is not None:
         run = plan.run
         identity = run.read_identity()
@@ -92,7 +92,10 @@ def spawn(workspace: Workspace, run: RunDir) -> subprocess.Popen[bytes]:
     run.logs.mkdir(exist_ok=True)
     with run.worker_log.open("ab") as log:
         return subprocess.Popen(
-            worker_command("train", "--workspace", str(workspace.root), "--run", run.run_id),
+            worker_command(
+                *("--workspace", str(workspace.root), "--outputs", str(workspace.outputs)),
+                *("train", "--run", run.run_id),
+            ),
             cwd=workspace.root,
             stdin=subprocess.DEVNULL,
             stdout=log,

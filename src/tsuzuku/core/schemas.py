@@ -115,19 +115,23 @@ def metrics_of(event: Event) -> tuple[int, dict[str, float]]:
     """
     payload = event.payload
     step = payload.get("global_step")
-    if event.type not in ("progress", "validation_result") or not isinstance(step, int):
+    if event.type not in ("progress", "validation_result") or type(step) is not int:
         return 0, {}
     values: dict[str, float] = {}
     for key, value in payload.items():
-        if key not in POSITION_KEYS and isinstance(value, int | float) and value is not True:
+        if key not in POSITION_KEYS and _is_number(value):
             values[key] = float(value)
     extra = payload.get("metrics")
     if isinstance(extra, dict):
         for key, value in extra.items():  # pyright: ignore[reportUnknownVariableType]
-            if isinstance(value, int | float):
+            if _is_number(value):
                 # what validation measures keeps its own name, so training's gets a prefix
                 values[f"train_{key}"] = float(value)  # pyright: ignore[reportUnknownArgumentType]
     return step, values
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 POSITION_KEYS = frozenset({"epoch", "total_epochs", "step", "total_steps", "global_step"})

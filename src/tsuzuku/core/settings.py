@@ -234,7 +234,7 @@ class TrainingSettings(Section):
             "SGD",
             "none",
             "WarmupLR",
-            *("cosine onecycle step plateau").split(),
+            *["cosine", "onecycle", "step", "plateau"],
         ]
         return next((n for n in names if str(value).lower() == n.lower()), value)
 

@@ -48,10 +48,10 @@ class RunDir:
 class Workspace:
     """The folder that holds settings, plug-ins, data and outputs."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, outputs: Path | None = None) -> None:
         self.root = root.absolute()
         self.config_path = self.root / "config.yaml"
-        self.outputs = self.root / "outputs"
+        self.outputs = outputs.absolute() if outputs else self.root / "outputs"
         self.db = self.outputs / "tsuzuku.db"
         self.data = self.root / "data"
 

@@ -128,7 +128,7 @@ class MNIST(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
         if split not in self.splits:
             raise ValueError(f"There is no split {split!r}, only {' and '.join(self.splits)}.")
         prefix = "train" if split == "train" else "t10k"
-        folder = find_folder(config.path)
+        folder = self.path = find_folder(config.path)
         images_path = find_file(folder, f"{prefix}-images", "idx3-ubyte")
         labels_path = find_file(folder, f"{prefix}-labels", "idx1-ubyte")
         images = read_images(images_path)

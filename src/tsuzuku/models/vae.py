@@ -17,6 +17,15 @@ from torch import Tensor, nn
 
 MODEL = "VAE"
 
+TRAINING = {
+    "optimizer": "Adam",
+    "learning_rate": 2e-3,
+    "weight_decay": 0.0,
+    "batch_size": 128,
+    "num_epochs": 10,
+}
+"""Training settings that suit this model; `config.yaml` and the command line go before them."""
+
 SIDE = 28
 """Height and width of an image, in pixels."""
 

@@ -73,10 +73,10 @@ class CheckpointWriter:
         self._thread = threading.Thread(target=self._work, args=(job, ready), name="checkpoint")
         self._thread.start()
 
-    def poll(self) -> None:
-        """Raise what a save in the background failed with, if it has ended and did."""
-        if not self.busy:
-            self.wait()
+    @property
+    def failed(self) -> bool:
+        """Whether the last save failed; the next `start` or `wait` says why."""
+        return self._error is not None
 
     def wait(self) -> None:
         """Wait for the save under way; raise what it failed with."""
@@ -199,7 +199,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def check_weights(model: torch.nn.Module, state: Mapping[str, Any], name: str) -> None:
-    """Raise CorruptCheckpoint, naming the first tensor that differs, unless `state` fits `model`."""
+    """Raise CorruptCheckpoint, naming the first tensor that differs, unless it fits `model`."""
     own = model.state_dict()
     for key, tensor in own.items():
         if key not in state:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 import torch
 from pydantic import BaseModel
-from torch.utils.data import default_collate
+from torch.utils.data import default_collate  # pyright: ignore[reportUnknownVariableType]
 
 from tsuzuku.core.config_loader import checked, suggest
 from tsuzuku.core.errors import SettingsError, TsuzukuError, WrongInput
@@ -137,17 +137,19 @@ class Data:
 
     @property
     def collate(self) -> Callable[[list[Any]], Any]:
-        return getattr(self.train, "collate", None) or default_collate
+        own: Any = getattr(self.train, "collate", None)
+        return own or default_collate  # pyright: ignore[reportUnknownVariableType]
 
 
 def make_data(plugin: Plugin, settings: Mapping[str, Any]) -> Data:
     """Make the data sets of every split that a training needs.
 
-    Raises SettingsError for wrong settings and WrongInput for whatever the plug-in says of its data.
+    Raises SettingsError for wrong settings and WrongInput for what the plug-in says of its data.
     """
     cls = plugin.only_class("DATASET", "data-set", _is_dataset)
     config, resolved = make_config(plugin, cls, settings, f"datasets.{_name(plugin)}")
-    offered = tuple(getattr(cls, "splits", ()) or getattr(plugin.module, "splits", ()))
+    named: Any = getattr(cls, "splits", None) or getattr(plugin.module, "splits", ())
+    offered = [str(split) for split in named]
     second = next((s for s in VALIDATION_SPLITS if s in offered), None)
     train = guarded(plugin, lambda: cls(config, "train"))
     count = guarded(plugin, lambda: len(train))

@@ -43,7 +43,7 @@ def position_seed(seed: int, stream: Stream, *coordinates: int) -> int:
 
 
 # NumPy's legacy seeding of a 32-bit number; np.random.seed does the same with more ceremony
-_numpy_seed = np.random.mtrand._rand._bit_generator._legacy_seeding  # type: ignore # noqa: SLF001
+_numpy_seed = np.random.mtrand._rand._bit_generator._legacy_seeding  # type: ignore
 _torch_generator = torch.default_generator
 
 
@@ -62,7 +62,7 @@ def seed_all(value: int, device: torch.device | None = None) -> None:
 
 def _seed_device(value: int, device: torch.device) -> None:
     if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
+        index = torch.cuda.current_device() if device.index is None else device.index  # pyright: ignore
         torch.cuda.default_generators[index].manual_seed(value)
     elif device.type == "mps":
         torch.mps.manual_seed(value)
@@ -71,12 +71,13 @@ def _seed_device(value: int, device: torch.device) -> None:
 def rng_state(device: torch.device) -> dict[str, Any]:
     """Every global generator's state in plain containers (a safety net, and for other programs)."""
     version, words, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    words_of_numpy: Any = np.random.get_state(legacy=True)
+    kind, keys, position, has_gauss, cached = words_of_numpy
     state: dict[str, Any] = {
         "python": {"version": version, "words": list(words), "gauss": gauss},
         "numpy": {
             "kind": str(kind),
-            "keys": torch.from_numpy(np.asarray(keys).astype(np.int64)),
+            "keys": torch.tensor(keys.tolist(), dtype=torch.int64),
             "position": int(position),
             "has_gauss": int(has_gauss),
             "cached_gaussian": float(cached),

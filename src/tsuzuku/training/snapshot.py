@@ -37,7 +37,7 @@ class Snapshot:
                 event = torch.cuda.Event()
                 event.record()
             elif sources:
-                torch._foreach_copy_(targets, sources)  # noqa: SLF001  # pyright: ignore
+                torch._foreach_copy_(targets, sources)  # pyright: ignore
         return copy, event
 
     def _copy(

@@ -98,14 +98,13 @@ class TrainingState:
         self.global_step = int(saved.get("global_step", 0))
         self.best = saved.get("best_val_loss")
         self._restore_schedule(saved, own_groups, same_run)
-        position = saved.get("sampler_state") or {}
-        trainer = saved.get("trainer_state") or {}
+        position, trainer = section(saved, "sampler_state"), section(saved, "trainer_state")
         if same_run or self._same_order(saved):
             self.batches = int(position.get("batches", 0))
             self.loss_sum = float(trainer.get("loss_sum", 0.0))
-        self.metrics = dict(trainer.get("last_metrics") or {})
+        self.metrics = section(trainer, "last_metrics")
         self.bad_validations = int(trainer.get("bad_validations", 0)) if same_run else 0
-        self.time_before = float((saved.get("metadata") or {}).get("training_time", 0.0))
+        self.time_before = float(section(saved, "metadata").get("training_time", 0.0))
         if same_run:
             if threads := trainer.get("num_threads"):
                 # sums over another number of threads are rounded in another order
@@ -114,14 +113,14 @@ class TrainingState:
                 set_rng_state(saved["rng_state"], self.device)
 
     def _optimizer_fits(self, saved: dict[str, Any]) -> bool:
-        theirs = (saved.get("config") or {}).get("training", {}).get("optimizer")
+        theirs = section(saved, "config", "training").get("optimizer")
         return theirs in (None, self.settings.training.optimizer)
 
     def _same_order(self, saved: dict[str, Any]) -> bool:
         """Whether a branch sees the samples in the order of the run it came from."""
-        theirs, mine = saved.get("config") or {}, self.settings.model_dump(mode="json")
+        theirs, mine = section(saved, "config"), self.settings.model_dump(mode="json")
         keys = ("seed", "batch_size", "validation_split", "limit_samples")
-        old = cast("dict[str, Any]", theirs.get("training") or {})
+        old = section(theirs, "training")
         return theirs.get("dataset") == mine["dataset"] and all(
             old.get(key) == mine["training"][key] for key in keys
         )
@@ -130,7 +129,7 @@ class TrainingState:
         self, saved: dict[str, Any], own_groups: list[dict[str, Any]], same_run: bool
     ) -> None:
         schedule = saved.get("scheduler_state_dict")
-        theirs = (saved.get("config") or {}).get("training", {}).get("scheduler")
+        theirs = section(saved, "config", "training").get("scheduler")
         same_kind = theirs == self.settings.training.scheduler
         if same_run:
             if self.scheduler is not None and schedule:
@@ -144,7 +143,7 @@ class TrainingState:
         if self.scheduler is not None and schedule and same_kind:
             # the schedules are functions of the step: stand where the parent stood
             self.scheduler.last_epoch = int(schedule.get("last_epoch", self.global_step)) - 1
-            self.scheduler._step_count = int(schedule.get("_step_count", 1)) - 1  # noqa: SLF001  # pyright: ignore
+            self.scheduler._step_count = int(schedule.get("_step_count", 1)) - 1  # pyright: ignore
             self.scheduler.step()
 
     def _metadata(self) -> dict[str, Any]:
@@ -159,3 +158,11 @@ class TrainingState:
             "training_time": self.training_time,
             **self.identity,
         }
+
+
+def section(tree: dict[str, Any], *path: str) -> dict[str, Any]:
+    """The mapping at `path`, an empty one if there is none (in files of other programs)."""
+    for key in path:
+        inner = tree.get(key)
+        tree = cast("dict[str, Any]", inner) if isinstance(inner, dict) else {}
+    return tree

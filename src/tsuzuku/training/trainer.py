@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast
@@ -62,10 +62,12 @@ class Trainer:
         s = self.state
         self.settings = s.settings.training
         self.policy = self.settings.checkpoint
-        self.forward = torch.compile(s.model) if self.settings.compile else s.model
+        self.forward: Callable[[Any], Any] = (
+            cast(Any, torch.compile(s.model)) if self.settings.compile else s.model  # pyright: ignore
+        )
         self.on_cpu = s.device.type == "cpu"
         self.grad_norm: torch.Tensor | None = None
-        self.last_saved = (-1, -1)
+        self.last_saved: tuple[int, int] = (-1, -1)
         self.saved_at = time.monotonic()
         self.reported_at = time.perf_counter()
         self.reported_batches = s.batches
@@ -107,7 +109,7 @@ class Trainer:
             s.global_step += 1
             if s.global_step % settings.log_interval == 0:
                 self._report_progress(loss, extra)
-            if self._checkpoint_is_due():
+            if self.writer.failed or self._checkpoint_is_due():
                 self._save()
             if self.stop_requested():
                 return False
@@ -117,7 +119,7 @@ class Trainer:
         with self._autocast():
             result = self.forward(batch)
         if isinstance(result, torch.Tensor):
-            loss, extra = result, {}
+            loss, extra = result, _NOTHING
         else:
             loss, extra = loss_and_metrics(result, self.state)
         if loss.numel() != 1 or not loss.requires_grad:
@@ -177,7 +179,9 @@ class Trainer:
             "samples_per_second": samples / max(now - self.reported_at, 1e-9),
         }
         if extra:
-            payload["metrics"] = {k: float(v) for k, v in extra.items()}
+            payload["metrics"] = {
+                k: v.item() if isinstance(v, torch.Tensor) else float(v) for k, v in extra.items()
+            }
         self.report.event("progress", payload)
         self.reported_at, self.reported_batches = now, s.batches
 
@@ -209,7 +213,7 @@ class Trainer:
                 seed_all(position_seed(self.settings.seed, "validate", s.epoch, index), s.device)
                 with self._autocast():
                     result = measure(to_device(batch, s.device))
-                total.add(result, sampler.size_of(index), s)
+                total.add(result, sampler.size_of(index), s.settings.model_name)
         return total.means()
 
     def _finish_epoch(self) -> None:
@@ -224,7 +228,7 @@ class Trainer:
         if improved:
             s.best = value
         if isinstance(s.scheduler, ReduceLROnPlateau) and value is not None:
-            s.scheduler.step(value)
+            s.scheduler.step(value)  # pyright: ignore[reportUnknownMemberType]
         self.report.event(
             "validation_result", {"epoch": s.epoch, "global_step": s.global_step, **s.metrics}
         )
@@ -250,7 +254,7 @@ class Trainer:
         if policy.every_steps and self.state.global_step % policy.every_steps == 0:
             return True
         minutes = policy.every_minutes
-        return bool(minutes) and time.monotonic() - self.saved_at >= 60 * cast(float, minutes)
+        return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
 
     def _save(
         self,
@@ -327,6 +331,8 @@ class Trainer:
         return torch.autocast(self.state.device.type, dtype=dtype)
 
 
+_NOTHING: Mapping[str, Any] = {}
+
 SMALL = frozenset(
     {
         "epoch",
@@ -352,12 +358,12 @@ class Averages:
     def __init__(self) -> None:
         self._sums: dict[str, tuple[float, float]] = {}
 
-    def add(self, result: Any, samples: int, state: TrainingState) -> None:
+    def add(self, result: Any, samples: int, model_name: str) -> None:
         if isinstance(result, torch.Tensor) and result.numel() == 1:
             result = {"loss": result}
         if not isinstance(result, Mapping):
             raise PluginError(
-                f"models/{state.settings.model_name}.py: validate has to return a dict of numbers; "
+                f"models/{model_name}.py: validate has to return a dict of numbers; "
                 f"it returned {type(result).__name__}."
             )
         for key, value in cast("Mapping[str, Any]", result).items():
@@ -412,10 +418,10 @@ def to_device(batch: Any, device: torch.device) -> Any:
         return batch.to(device, non_blocking=True)
     if isinstance(batch, Mapping):
         return {k: to_device(v, device) for k, v in cast("Mapping[Any, Any]", batch).items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(to_device(v, device) for v in cast("tuple[Any, ...]", batch)))
     if isinstance(batch, list | tuple):
-        return type(batch)(to_device(v, device) for v in cast("Iterator[Any]", batch))  # pyright: ignore
+        moved = [to_device(v, device) for v in cast("list[Any]", batch)]
+        kind = cast("type[Any]", type(batch))  # pyright: ignore[reportUnknownArgumentType]
+        return kind(*moved) if hasattr(kind, "_fields") else kind(moved)
     return batch
 
 

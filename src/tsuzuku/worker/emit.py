@@ -11,14 +11,15 @@ import sys
 import threading
 import time
 from collections import deque
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.core.messages import Language, text
-from tsuzuku.core.schemas import Checkpoint, Event, EventType, jsonable, metrics_of
+from tsuzuku.core.schemas import Event, EventType, jsonable
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir
+from tsuzuku.worker.scalars import Scalars
 
 INTERVAL = 0.2
 """Seconds between two writes."""
@@ -37,9 +38,9 @@ class Emitter:
         self.store = store
         self.run = run
         self.language: Language = language
-        self._queue: deque[Event | Checkpoint | str] = deque()
+        self._queue: deque[Event | Callable[[Store], None]] = deque()
         self._events: list[Event] = []
-        self._index: list[Checkpoint | str] = []
+        self._changes: list[Callable[[Store], None]] = []
         self._writing = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
@@ -61,13 +62,13 @@ class Emitter:
     def status(self, status: str, message: str = "") -> None:
         self.event("status", {"status": status, "message": message})
 
-    def index(self, checkpoint: Checkpoint) -> None:
-        """Put a checkpoint into the index."""
-        self._queue.append(checkpoint)
+    def later(self, change: Callable[[Store], None]) -> None:
+        """Have the store changed after the events so far, in the thread that may wait for it."""
+        self._queue.append(change)
 
     def forget(self, name: str) -> None:
-        """Take a deleted checkpoint out of the index."""
-        self._queue.append(name)
+        """Take a checkpoint that is gone out of the index."""
+        self.later(lambda store: store.drop_checkpoint(self.run.run_id, name))
 
     def purge_from(self, step: int) -> None:
         """Tell TensorBoard that what it has from `step` on is trained again."""
@@ -113,19 +114,15 @@ class Emitter:
                 if isinstance(item, Event):
                     self._events.append(item)
                 else:
-                    self._index.append(item)
+                    self._changes.append(item)
             if self._events:
                 durable = any(e.type in DURABLE for e in self._events)
                 numbered = self.store.append(self._events, durable=durable)
                 original, self._events = self._events, []
                 self._keep(numbered, original)
-            while self._index:
-                item = self._index[0]
-                if isinstance(item, Checkpoint):
-                    self.store.put_checkpoint(item)
-                else:
-                    self.store.drop_checkpoint(self.run.run_id, item)
-                del self._index[0]
+            while self._changes:
+                self._changes[0](self.store)
+                del self._changes[0]
 
     def _keep(self, numbered: list[Event], original: list[Event]) -> None:
         """The journal, from which the table can be made again, and the event files."""
@@ -146,53 +143,3 @@ class Emitter:
         with self._writing:
             if len(self._events) > BACKLOG:
                 self._events = [e for e in self._events if e.type != "progress"]
-
-
-class Scalars:
-    """TensorBoard event files: one record an event, with all its metrics."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._writer: Any = None
-        self.purge_step: int | None = None
-
-    def write(self, events: list[Event]) -> None:
-        measured = [(e, *metrics_of(e)) for e in events]
-        measured = [(e, step, values) for e, step, values in measured if values]
-        if not measured:
-            return
-        from tensorboard.compat.proto.event_pb2 import Event as Record, SessionLog
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        if self._writer is None:
-            self._writer = self._open()
-            if self.purge_step is not None:
-                start = SessionLog(status=SessionLog.START)
-                record = Record(wall_time=time.time(), step=self.purge_step, session_log=start)
-                self._writer.write(record.SerializeToString())
-        for event, step, values in measured:
-            summary = Summary(
-                value=[Summary.Value(tag=k, simple_value=v) for k, v in values.items()]
-            )
-            record = Record(wall_time=event.time, step=step, summary=summary)
-            self._writer.write(record.SerializeToString())
-        self._writer.flush()
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-
-    def _open(self) -> Any:
-        import os
-        import socket
-
-        from tensorboard.compat.proto.event_pb2 import Event as Record
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.0"
-        writer: Any = RecordWriter((self._folder / name).open("wb"))
-        writer.write(
-            Record(wall_time=time.time(), file_version="brain.Event:2").SerializeToString()
-        )
-        return writer

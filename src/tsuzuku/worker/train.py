@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -15,16 +17,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from tsuzuku.core import checkpoint_files, retention
+from tsuzuku.core import checkpoint_files
 from tsuzuku.core.checkpoint_files import CheckpointFile
-from tsuzuku.core.config_loader import read_run_settings
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound, TsuzukuError, WrongInput
 from tsuzuku.core.launch import write_settings
 from tsuzuku.core.lock import RunLock
-from tsuzuku.core.schemas import Attempt, Checkpoint
+from tsuzuku.core.pruning import prune
+from tsuzuku.core.schemas import Attempt, Status
 from tsuzuku.core.settings import RunSettings, render
 from tsuzuku.core.store import Store
-from tsuzuku.core.workspace import RunDir, Workspace
+from tsuzuku.core.workspace import RunDir, Workspace, write_atomically
 from tsuzuku.training import export
 from tsuzuku.training.checkpoints import CheckpointWriter, load
 from tsuzuku.training.data import (
@@ -38,8 +40,8 @@ from tsuzuku.training.fingerprint import dataset_fingerprint
 from tsuzuku.training.optim import make_optimizer, make_scheduler
 from tsuzuku.training.plugins import Data, Plugin, make_data, make_model, sentence
 from tsuzuku.training.randomness import position_seed, seed_all
-from tsuzuku.training.state import TrainingState
-from tsuzuku.training.trainer import Trainer
+from tsuzuku.training.state import TrainingState, section
+from tsuzuku.training.trainer import Outcome, Trainer
 from tsuzuku.worker.emit import Emitter
 
 
@@ -75,7 +77,8 @@ def train(workspace: Workspace, run_id: str) -> int:
         emit = Emitter(store, run, requested.language)
         attempt = _begin(store, run)
         stop = StopSignal(lambda: emit.status("stopping"))
-        ended, code = "failed", 1
+        ended: Status = "failed"
+        code = 1
         try:
             emit.status("starting")
             emit.say("preparing")
@@ -92,8 +95,7 @@ def train(workspace: Workspace, run_id: str) -> int:
                 _print_traceback(error)
         finally:
             emit.close()
-            store.end_attempt(run_id, attempt.attempt, ended, time.time())  # pyright: ignore
-            store.close()
+            _end(store, run, attempt, ended)
             lock.release()
     return code
 
@@ -110,12 +112,12 @@ class _Session:
     attempt: Attempt
     requested: RunSettings
 
-    def train(self) -> str:
-        settings, device = self._prepare()
-        model_plugin, data, model = settings.plugins
+    def train(self) -> Outcome:
+        prepared, device = self._prepare()
+        settings, data, model = prepared.settings, prepared.data, prepared.model
         emit, run = self.emit, self.run
-        training = settings.run.training
-        train_sampler, validation_sampler, source = make_samplers(data, settings.run)
+        training = settings.training
+        train_sampler, validation_sampler, source = make_samplers(data, settings)
         emit.say(
             "data_ready",
             train=len(train_sampler.indices),
@@ -124,13 +126,13 @@ class _Session:
         steps = -(-len(train_sampler) // training.accumulate_grad_batches)
         optimizer = make_optimizer(model, training)
         state = TrainingState(
-            settings=settings.run,
+            settings=settings,
             device=device,
             model=model,
             optimizer=optimizer,
             scheduler=make_scheduler(optimizer, training, steps),
             scaler=torch.amp.GradScaler(device.type) if training.precision == "16" else None,
-            identity=self._identity(data, settings.run),
+            identity=self._identity(data, settings),
         )
         emit.say(
             "model_ready", params=sum(p.numel() for p in model.parameters()), device=str(device)
@@ -152,17 +154,15 @@ class _Session:
         emit.purge_from(state.global_step + 1)
         self.attempt.start_step = state.global_step
         self.store.put_attempt(self.attempt)
+        _note_attempt(self.run, self.attempt)
         emit.say("started")
         emit.status("running")
         outcome = trainer.train()
         if outcome == "completed":
             if state.epoch < training.num_epochs and training.early_stopping:
                 emit.say("early", patience=training.early_stopping.patience)
-            export.final_weights(
-                model, run.weights, half=training.save.compact, settings=settings.run
-            )
+            export.final_weights(model, run.weights, half=training.save.compact, settings=settings)
             emit.say("weights", name=run.weights.name)
-        _ = model_plugin
         return outcome
 
     def _prepare(self) -> tuple[_Prepared, torch.device]:
@@ -172,7 +172,7 @@ class _Session:
             emit.say("swept", names=", ".join(swept))
         if training.num_workers:
             preload_loader_processes()
-        device = choose_device(training.device, training.precision)
+        device = choose_device(training.device)
         make_deterministic(training.deterministic)
         emit.say("importing", model=requested.model_name, dataset=requested.dataset_name)
         model_plugin, data_plugin = load_plugins(self.run, requested)
@@ -182,10 +182,10 @@ class _Session:
         model, resolved = make_model(model_plugin, requested.model, data.train)
         run_settings = requested.model_copy(update={"model": resolved, "dataset": data.settings})
         write_settings(self.run, run_settings)
-        return _Prepared(run_settings, (model_plugin, data, model.to(device))), device
+        return _Prepared(run_settings, data, model.to(device)), device
 
     def _restore(self, state: TrainingState) -> bool:
-        """Take over the newest good checkpoint of the run, else its parent's; whether it was its own."""
+        """Take over the run's newest good checkpoint, else its parent's; whether it was its own."""
         for found in self._candidates():
             own = found.run_id == self.run.run_id
             try:
@@ -234,7 +234,7 @@ class _Session:
         return candidates
 
     def _warn_of_changes(self, saved: dict[str, Any], state: TrainingState) -> None:
-        old = saved.get("metadata") or {}
+        old = section(saved, "metadata")
         now = state.identity["dataset_fingerprint"]
         if old.get("dataset_fingerprint") not in (None, now):
             self.emit.say("data_changed", "warning")
@@ -274,93 +274,26 @@ class _Session:
                 "is_best": is_best,
             },
         )
-        kept = prune(self.workspace, self.run, settings, self.store)
+        kept = prune(self.run, policy, self.store)
         if kept.removed:
             self.emit.say("pruned", "debug", names=", ".join(kept.removed))
         for name in kept.removed:
             self.emit.forget(name)
-        for record in kept.records:
-            self.emit.index(record)
+        run_id, best = self.run.run_id, file.info["best_val_loss"]
+
+        def index(store: Store) -> None:
+            for record in kept.records:
+                store.put_checkpoint(record)
+            store.update_run(run_id, best_metric=best)
+
+        self.emit.later(index)
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    run: RunSettings
-    plugins: tuple[Plugin, Data, torch.nn.Module]
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """What a retention pass left and took away."""
-
-    records: list[Checkpoint]
-    removed: list[str]
-
-
-def prune(
-    workspace: Workspace, run: RunDir, settings: RunSettings, store: Store, *, dry: bool = False
-) -> Pruned:
-    """Apply the retention policy to a run; before anything is deleted the newest one is verified.
-
-    `dry` only says what would go. Raises CorruptCheckpoint if the newest one does not verify.
-    """
-    policy = settings.training.checkpoint
-    files, _ = checkpoint_files.in_folder(run.checkpoints)
-    pinned = {c.name for c in store.checkpoints(run_id=run.run_id) if c.pinned}
-    prefix = f"{run.run_id}/"
-    in_use = {
-        r.parent.removeprefix(prefix) for r in store.runs() if (r.parent or "").startswith(prefix)
-    }  # pyright: ignore
-    reasons = retention.decide(
-        [_candidate(f, policy.monitor, pinned) for f in files], policy, in_use
-    )
-    gone = [f for f in files if not reasons[f.name]]
-    if gone and not dry:
-        checkpoint_files.check(files[-1])
-        for file in gone:
-            checkpoint_files.remove(file.path)
-    best = [f for f in files if "best" in reasons[f.name]]
-    records = [
-        index_record(
-            f,
-            kept_because=reasons[f.name],
-            is_latest=f is files[-1],
-            is_best=bool(best) and f is best[0],
-            verified=f is files[-1] and bool(gone),
-            pinned=f.name in pinned,
-        )
-        for f in files
-        if reasons[f.name]
-    ]
-    return Pruned(records, [f.name for f in gone])
-
-
-def index_record(file: CheckpointFile, **more: Any) -> Checkpoint:
-    """A checkpoint's row in the index, from its sidecar."""
-    config = file.info["config"]
-    return Checkpoint(
-        name=file.name,
-        run_id=file.run_id,
-        model_name=config["model_name"],
-        dataset_name=config["dataset_name"],
-        epoch=file.epoch,
-        global_step=file.global_step,
-        path=str(file.path),
-        size=int(file.info["size"]),
-        sha256=str(file.info["sha256"]),
-        created_at=checkpoint_files.created_at(file.info),
-        metrics=dict(file.info["metrics"]),
-        **more,
-    )
-
-
-def _candidate(file: CheckpointFile, monitor: str, pinned: set[str]) -> retention.Candidate:
-    metrics = file.info["metrics"]
-    value = metrics.get(monitor, metrics.get("train_loss") if monitor == "val_loss" else None)
-    end = bool(file.info.get("end_of_epoch"))
-    return retention.Candidate(
-        file.name, file.epoch, file.global_step, value if end else None, end, file.name in pinned
-    )
+    settings: RunSettings
+    data: Data
+    model: torch.nn.Module
 
 
 def make_samplers(
@@ -402,7 +335,7 @@ def load_plugins(run: RunDir, settings: RunSettings) -> tuple[Plugin, Plugin]:
     return plugins[0], plugins[1]
 
 
-def choose_device(name: str, precision: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
     """The device for a setting; raises WrongInput if the machine does not have it."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -412,7 +345,6 @@ def choose_device(name: str, precision: str) -> torch.device:
         raise WrongInput("training.device: cuda is not available here.", "Use auto or cpu.")
     elif name == "mps" and not torch.backends.mps.is_available():
         raise WrongInput("training.device: mps is not available here.", "Use auto or cpu.")
-    _ = precision
     return torch.device(name)
 
 
@@ -420,7 +352,7 @@ def make_deterministic(wanted: bool) -> None:
     """Ask torch for deterministic kernels; where it has none it warns and goes on."""
     torch.use_deterministic_algorithms(wanted, warn_only=True)
     # filling fresh memory would cost a pass over every activation and guard against nothing here
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
     torch.backends.cudnn.benchmark = not wanted
 
 
@@ -447,7 +379,24 @@ def _begin(store: Store, run: RunDir) -> Attempt:
     )
     store.put_attempt(attempt)
     store.update_run(run.run_id, attempt=number)
+    _note_attempt(run, attempt)
     return attempt
+
+
+def _end(store: Store, run: RunDir, attempt: Attempt, ended: Status) -> None:
+    attempt.status, attempt.ended_at = ended, time.time()
+    with contextlib.suppress(TsuzukuError, OSError):
+        # on a full disk the lock still tells that it ended
+        store.end_attempt(run.run_id, attempt.attempt, ended, attempt.ended_at)
+        _note_attempt(run, attempt)
+
+
+def _note_attempt(run: RunDir, attempt: Attempt) -> None:
+    """Keep the attempt in the run's folder too, from which the database can be made again."""
+    identity = run.read_identity()
+    others = [a for a in identity.get("attempts", []) if a["attempt"] != attempt.attempt]
+    identity["attempts"] = [*others, attempt.model_dump()]
+    write_atomically(run.identity, json.dumps(identity, ensure_ascii=False, indent=1))
 
 
 def _explain(error: Exception, run: RunDir) -> TsuzukuError:

@@ -1,0 +1,7 @@
+"""`python -m tsuzuku`: the command line."""
+
+import sys
+
+from tsuzuku.cli import main
+
+sys.exit(main())

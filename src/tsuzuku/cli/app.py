@@ -1,0 +1,321 @@
+"""The commands and their options; what they do is in the modules beside this one."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from click import ClickException
+from click.exceptions import Abort, Exit
+
+from tsuzuku import __version__
+from tsuzuku.core.errors import TsuzukuError
+
+app = typer.Typer(
+    name="tsuzuku",
+    help="Tsuzuku (続く): train PyTorch models so that training goes on, whatever happens.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data = typer.Typer(help="Make or fetch a data set.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Settings, e.g. num_epochs=3 model.latent_dim=8."
+    ),
+]
+
+
+@dataclass
+class Chosen:
+    """What the options before the command say."""
+
+    folder: Path
+
+    @property
+    def workspace(self) -> Any:
+        from tsuzuku.core.workspace import Workspace
+
+        return Workspace(self.folder)
+
+
+def run(words: list[str] | None) -> int:
+    """Run the command line; every error that is meant for a person becomes its exit code."""
+    try:
+        return int(
+            app(_optional_value(sys.argv[1:] if words is None else words), standalone_mode=False)
+            or 0
+        )
+    except TsuzukuError as error:
+        print(f"tsuzuku: {error.detail}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except Exit as done:
+        return done.exit_code
+    except ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, Abort):
+        return 130
+    except BrokenPipeError:
+        # the reader of a pipe has seen enough (`tsuzuku runs | head`)
+        sys.stderr.close()
+        return 141
+
+
+def _optional_value(words: list[str]) -> list[str]:
+    """Let `--resume` stand without a checkpoint; it means the newest one then."""
+    filled = list(words)
+    for index, word in enumerate(words):
+        following = words[index + 1] if index + 1 < len(words) else "-"
+        if word == "--resume" and (following.startswith("-") or "=" in following):
+            filled[index] = "--resume=latest"
+    return filled
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tsuzuku {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(  # pyright: ignore[reportUnusedFunction]
+    context: typer.Context,
+    workspace: Annotated[
+        Path, typer.Option("-w", "--workspace", help="The workspace folder.", show_default="here")
+    ] = Path(),
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    _ = version
+    context.obj = Chosen(workspace)
+
+
+@app.command()
+def init(
+    context: typer.Context,
+    folder: Annotated[Path | None, typer.Argument(metavar="[DIR]")] = None,
+) -> None:
+    """Make a workspace: config.yaml, models/, datasets/, data/. Never overwrites anything."""
+    from tsuzuku.cli.scaffold import init_workspace
+
+    init_workspace(folder or context.obj.folder)
+
+
+@app.command()
+def demo(context: typer.Context) -> int:
+    """Train a VAE on pictures of clothes or digits, and show what it makes of them."""
+    from tsuzuku.cli.demo import demo as run_demo
+
+    return run_demo(context.obj.folder)
+
+
+@app.command()
+def train(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    settings: Overrides = None,
+    fresh: Annotated[
+        bool, typer.Option(help="Begin a new run even if there is a checkpoint.")
+    ] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="CHECKPOINT", help="Go on from this one; `latest` for the newest."),
+    ] = None,
+) -> int:
+    """Train a model on a data set; goes on from the newest checkpoint of the two if there is one.
+
+    Ctrl-C saves and stops. Closing the terminal does neither: the training goes on, and
+    `tsuzuku follow` shows it again.
+    """
+    from tsuzuku.cli.train import train as run_train
+
+    return run_train(context.obj.workspace, model, dataset, settings or [], fresh, resume)
+
+
+@app.command()
+def resume(
+    context: typer.Context,
+    target: Annotated[str, typer.Argument(metavar="RUN_OR_CHECKPOINT")],
+    settings: Overrides = None,
+    preview: Annotated[bool, typer.Option("--preview", help="Only say what would happen.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Go on with a run from its newest checkpoint, or branch off an older one."""
+    from tsuzuku.cli.train import resume as run_resume
+
+    return run_resume(context.obj.workspace, target, settings or [], preview, as_json)
+
+
+@app.command()
+def stop(
+    context: typer.Context, run_id: Annotated[str | None, typer.Argument(metavar="[RUN]")] = None
+) -> int:
+    """Ask the running training to save and stop, and wait until it has."""
+    from tsuzuku.cli.train import stop as run_stop
+
+    return run_stop(context.obj.workspace, run_id)
+
+
+@app.command()
+def follow(
+    context: typer.Context, run_id: Annotated[str | None, typer.Argument(metavar="[RUN]")] = None
+) -> int:
+    """Watch a training; Ctrl-C ends the watching, not the training."""
+    from tsuzuku.cli.train import follow as run_follow
+
+    return run_follow(context.obj.workspace, run_id)
+
+
+@app.command()
+def status(context: typer.Context, as_json: Json = False) -> None:
+    """What is being trained right now."""
+    from tsuzuku.cli.listings import status as show
+
+    show(context.obj.workspace, as_json)
+
+
+@app.command()
+def runs(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
+    status: Annotated[str | None, typer.Option(help="Only this status.")] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="First make the database again from the run folders.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the runs, newest first."""
+    from tsuzuku.cli.listings import runs as show
+
+    show(context.obj.workspace, model, dataset, status, rebuild, as_json)
+
+
+@app.command()
+def checkpoints(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
+    run: Annotated[str | None, typer.Option(help="Only this run.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the checkpoints, newest first."""
+    from tsuzuku.cli.listings import checkpoints as show
+
+    show(context.obj.workspace, model, dataset, run, as_json)
+
+
+@app.command()
+def inspect(
+    context: typer.Context,
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT")],
+    as_json: Json = False,
+) -> None:
+    """Show what is in a checkpoint."""
+    from tsuzuku.cli.checkpoints import inspect as show
+
+    show(context.obj.workspace, checkpoint, as_json)
+
+
+@app.command()
+def verify(
+    context: typer.Context,
+    checkpoints: Annotated[list[str], typer.Argument(metavar="CHECKPOINT...")],
+    as_json: Json = False,
+) -> int:
+    """Check that checkpoints are whole: hash, structure and finite weights."""
+    from tsuzuku.cli.checkpoints import verify as run_verify
+
+    return run_verify(context.obj.workspace, checkpoints, as_json)
+
+
+@app.command()
+def prune(
+    context: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Delete the checkpoints that no policy keeps, in every run."""
+    from tsuzuku.cli.checkpoints import prune as run_prune
+
+    run_prune(context.obj.workspace, dry_run, as_json)
+
+
+@app.command()
+def evaluate(
+    context: typer.Context,
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT")],
+    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a checkpoint on the validation samples of its data set, or of another one."""
+    from tsuzuku.cli.checkpoints import evaluate as run_evaluate
+
+    run_evaluate(context.obj.workspace, checkpoint, dataset, as_json)
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT")],
+    inputs: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, or numbers of data samples.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Where pictures and curves are written.")
+    ] = Path("predictions"),
+    as_json: Json = False,
+) -> None:
+    """Try a checkpoint on files or on samples of its data set."""
+    from tsuzuku.cli.checkpoints import predict as run_predict
+
+    run_predict(context.obj.workspace, checkpoint, inputs, output, as_json)
+
+
+@app.command()
+def prove(
+    context: typer.Context,
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    settings: Overrides = None,
+    kills: Annotated[int, typer.Option(min=1, help="How often the training is killed.")] = 5,
+    seed: Annotated[
+        int | None, typer.Option(help="Makes the moments of the kills repeatable.")
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Show that resuming is exact: train straight, train with SIGKILLs, compare bit by bit."""
+    from tsuzuku.cli.prove import prove as run_prove
+
+    return run_prove(context.obj.workspace, model, dataset, settings or [], kills, seed, as_json)
+
+
+@data.command("download")
+def data_download(
+    context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]
+) -> int:
+    """Download a data set; goes on where an interrupted download ended."""
+    from tsuzuku.cli.datasets import download
+
+    return download(context.obj.workspace, name)
+
+
+@data.command("make")
+def data_make(context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> int:
+    """Make a data set on the spot (`digits`: scikit-learn's digits in MNIST's format)."""
+    from tsuzuku.cli.datasets import make
+
+    return make(context.obj.workspace, name)

@@ -1,0 +1,149 @@
+"""inspect, verify, prune, evaluate, predict."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from tsuzuku.cli.console import ask_worker, console, number, print_json, size, table, when
+from tsuzuku.cli.train import open_store
+from tsuzuku.core.errors import CorruptCheckpoint, NotFound
+from tsuzuku.core.pruning import prune as prune_run
+from tsuzuku.core.resume import find_checkpoint
+from tsuzuku.core.settings import RunSettings
+from tsuzuku.core.store import Store
+from tsuzuku.core.workspace import Workspace
+
+
+def inspect(workspace: Workspace, name: str, as_json: bool) -> None:
+    info = _info(workspace, name)
+    if as_json:
+        print_json(info)
+        return
+    tensors: dict[str, Any] = info.get("tensors", {})
+    metadata: dict[str, Any] = info.get("metadata") or {}
+    parameters = metadata.get("model_params") or sum(
+        math.prod(shape) for _, shape in tensors.values()
+    )
+    metrics: dict[str, Any] = info.get("metrics") or {}
+    facts = {
+        "file": info["name"],
+        "size": size(info["size"]),
+        "SHA-256": info["sha256"],
+        "epoch": info.get("epoch", "–"),
+        "global step": info.get("global_step", "–"),
+        "metrics": " ".join(f"{k} {number(v)}" for k, v in metrics.items()),
+        "best": number(info.get("best_val_loss")),
+        "parameters": f"{parameters:,} in {len(tensors)} tensors",
+        "saved": when(metadata["timestamp"]) if "timestamp" in metadata else "–",
+        **{k: v for k, v in metadata.items() if k not in ("timestamp", "model_params")},
+    }
+    rows = table("", "")
+    rows.show_header = False
+    for key, value in facts.items():
+        rows.add_row(f"[bold]{key}[/]", escape(str(value)))
+    console.print(rows)
+    layers = table("tensor", "type", "shape", "values", right=("values",))
+    for key, (kind, shape) in tensors.items():
+        layers.add_row(key, kind, escape(str(shape)), f"{math.prod(shape):,}")
+    console.print(layers)
+
+
+def verify(workspace: Workspace, names: list[str], as_json: bool) -> int:
+    paths = [_path(workspace, name) for name in names]
+    answers = list(ask_worker(workspace.root, "verify", *map(str, paths)))
+    if as_json:
+        print_json(answers)
+    else:
+        for answer in answers:
+            mark = "[green]ok[/]     " if answer["ok"] else "[red]damaged[/]"
+            console.print(f"{mark} {escape(answer.get('error') or answer['path'])}")
+    return 0 if all(a["ok"] for a in answers) else 1
+
+
+def prune(workspace: Workspace, dry: bool, as_json: bool) -> None:
+    removed: list[dict[str, str]] = []
+    kept: list[dict[str, Any]] = []
+    with open_store(workspace) as store:
+        for run in workspace.run_dirs():
+            settings = RunSettings.model_validate(run.read_identity()["requested"])
+            result = prune_run(run, settings.training.checkpoint, store, dry=dry)
+            removed += [{"run_id": run.run_id, "name": name} for name in result.removed]
+            kept += [
+                {"run_id": run.run_id, "name": c.name, "kept_because": c.kept_because}
+                for c in result.records
+            ]
+            if not dry:
+                _index(store, run.run_id, result.removed)
+    if as_json:
+        print_json({"removed": removed, "kept": kept, "dry_run": dry})
+        return
+    for item in kept:
+        console.print(
+            f"keep   {item['run_id']}/{item['name']}  ({', '.join(item['kept_because'])})"
+        )
+    for item in removed:
+        console.print(f"{'would delete' if dry else 'deleted'} {item['run_id']}/{item['name']}")
+
+
+def evaluate(workspace: Workspace, name: str, dataset: str | None, as_json: bool) -> None:
+    with open_store(workspace) as store:
+        run, checkpoint = find_checkpoint(workspace, store, name)
+    words = ["--run", run.run_id, "--checkpoint", str(checkpoint.path)]
+    words += ["--dataset", dataset] if dataset else []
+    (answer,) = ask_worker(workspace.root, "evaluate", *words)
+    if as_json:
+        print_json(answer)
+        return
+    rows = table("metric", "value", right=("value",))
+    for key, value in answer["metrics"].items():
+        rows.add_row(key, number(value))
+    console.print(rows)
+
+
+def predict(
+    workspace: Workspace, name: str, inputs: list[str], output: Path, as_json: bool
+) -> None:
+    with open_store(workspace) as store:
+        run, checkpoint = find_checkpoint(workspace, store, name)
+    given = [word if word.isdecimal() else str(Path(word).absolute()) for word in inputs]
+    words = ["--run", run.run_id, "--checkpoint", str(checkpoint.path)]
+    answers = list(
+        ask_worker(
+            workspace.root, "predict", *words, "--output", str(output.absolute()), "--", *given
+        )
+    )
+    if as_json:
+        print_json(answers)
+        return
+    for answer in answers:
+        console.print(f"[bold]{escape(answer['input'])}[/]")
+        for key, value in answer["outputs"].items():
+            console.print(f"  {key}: {escape(str(value))}")
+
+
+def _info(workspace: Workspace, name: str) -> dict[str, Any]:
+    """What the sidecar says; for a file without one, what is in the file."""
+    try:
+        with open_store(workspace) as store:
+            return dict(find_checkpoint(workspace, store, name)[1].info)
+    except (NotFound, CorruptCheckpoint):
+        if not Path(name).is_file():
+            raise
+        (answer,) = ask_worker(workspace.root, "describe", str(Path(name).absolute()))
+        return answer
+
+
+def _path(workspace: Workspace, name: str) -> Path:
+    if Path(name).is_file():
+        return Path(name).absolute()
+    with open_store(workspace) as store:
+        return find_checkpoint(workspace, store, name)[1].path
+
+
+def _index(store: Store, run_id: str, removed: list[str]) -> None:
+    for name in removed:
+        store.drop_checkpoint(run_id, name)

@@ -1,0 +1,98 @@
+"""How things look in a terminal."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tsuzuku.core.errors import TsuzukuError, WrongInput
+from tsuzuku.core.launch import worker_command, worker_environment
+from tsuzuku.core.schemas import jsonable
+
+console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console.width = 200  # a file or a pipe has no edge to wrap at
+
+FULL = frozenset({"run", "checkpoint", "status", "model", "dataset", "saved", "size"})
+"""Columns that are never cut or wrapped."""
+
+COLOURS = {
+    "running": "green",
+    "starting": "green",
+    "completed": "blue",
+    "stopped": "yellow",
+    "stopping": "yellow",
+    "paused": "yellow",
+    "failed": "red",
+    "crashed": "red",
+}
+
+
+def print_json(value: Any) -> None:
+    """JSON that any program reads: NaN and infinity are null."""
+    print(json.dumps(jsonable(value), ensure_ascii=False, indent=2))
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """A plain table; the columns in `right` are aligned to the right."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for name in columns:
+        made.add_column(name, justify="right" if name in right else "left", no_wrap=name in FULL)
+    return made
+
+
+def when(seconds: float) -> str:
+    """A time as people write it, in their time zone."""
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+
+
+def size(count: float) -> str:
+    """A number of bytes in the unit that fits."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return ""
+
+
+def number(value: Any) -> str:
+    """A metric, short enough for a table."""
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def coloured(status: str) -> str:
+    return f"[{COLOURS.get(status, 'default')}]{status}[/]"
+
+
+def ask_worker(folder: Path, *words: str) -> Iterator[dict[str, Any]]:
+    """Run a worker command and yield its answers; raises what it reports as an error."""
+    with subprocess.Popen(
+        worker_command("--workspace", str(folder), *words),
+        cwd=folder if folder.is_dir() else None,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=worker_environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        failed = False
+        for line in process.stdout:
+            answer = json.loads(line)
+            if "error" in answer and "ok" not in answer:
+                kind = WrongInput if process.wait() == 2 else TsuzukuError
+                raise kind(answer["error"], answer.get("hint", ""), code=answer.get("code", ""))
+            failed = failed or answer.get("ok") is False or answer.get("same") is False
+            yield answer
+        said = process.stderr.read().strip().splitlines()
+        if process.wait() and not failed:
+            raise TsuzukuError(f"The worker failed: {said[-1] if said else process.returncode}")

@@ -1,0 +1,65 @@
+"""data download, data make."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from tsuzuku.cli.console import ask_worker, console
+from tsuzuku.core import plugin_files
+from tsuzuku.core.config_loader import suggest
+from tsuzuku.core.errors import WrongInput
+from tsuzuku.core.workspace import Workspace
+
+MADE = {"digits": "data/digits"}
+"""What `data make` can make, and where it goes."""
+
+
+def downloads(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """Every data set that a plug-in's DOWNLOADS says how to fetch, by name."""
+    known: dict[str, dict[str, Any]] = {}
+    for plugin in plugin_files.found("datasets", workspace.root).values():
+        entries = plugin.literal("DOWNLOADS")
+        if isinstance(entries, dict):
+            known |= entries
+    return known
+
+
+def download(workspace: Workspace, name: str) -> int:
+    workspace.config()
+    known = downloads(workspace)
+    if name not in known:
+        raise WrongInput(f"No download is known for {name!r}{suggest(name, sorted(known))}.")
+    target = workspace.root / str(known[name].get("path", f"data/{name}"))
+    words = ("--name", name, "--spec", json.dumps(known[name]), "--target", str(target))
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console,
+    )
+    tasks: dict[str, Any] = {}
+    with bar:
+        for answer in ask_worker(workspace.root, "fetch", *words):
+            file = answer["file"]
+            if file not in tasks:
+                tasks[file] = bar.add_task(file, total=answer["total_bytes"])
+            bar.update(tasks[file], completed=answer["done_bytes"])
+            if answer["message"]:
+                bar.console.print(f"[dim]{answer['message']}[/]")
+    console.print(f"{name} is in {target}")
+    return 0
+
+
+def make(workspace: Workspace, name: str) -> int:
+    workspace.config()
+    if name not in MADE:
+        raise WrongInput(f"{name!r} cannot be made{suggest(name, sorted(MADE))}.")
+    target = workspace.root / MADE[name]
+    for _ in ask_worker(workspace.root, "make", "--name", name, "--target", str(target)):
+        pass
+    console.print(f"{name} is in {target}; train on it with dataset.path={MADE[name]}")
+    return 0

@@ -1,0 +1,212 @@
+"""train, resume, stop, follow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from types import FrameType
+from typing import Any
+
+from rich.markup import escape
+
+from tsuzuku.cli.console import console, print_json, table
+from tsuzuku.cli.watch import Watch, summary
+from tsuzuku.cli.watch import follow as follow_events
+from tsuzuku.core import launch
+from tsuzuku.core.config_loader import parse_overrides
+from tsuzuku.core.errors import NotFound
+from tsuzuku.core.resume import Plan, newest_checkpoint, plan_resume, plan_training
+from tsuzuku.core.schemas import ACTIVE, Event
+from tsuzuku.core.store import Store
+from tsuzuku.core.workspace import RunDir, Workspace
+
+STOP_PATIENCE = 600.0
+"""Seconds that `stop` waits for the checkpoint before it says that it is still waiting."""
+
+
+def train(
+    workspace: Workspace,
+    model: str,
+    dataset: str,
+    words: list[str],
+    fresh: bool,
+    checkpoint: str | None,
+) -> int:
+    overrides = parse_overrides(words, model, dataset)
+    with open_store(workspace) as store:
+        if checkpoint == "latest":
+            newest = newest_checkpoint(workspace, store, model, dataset)
+            if newest is None:
+                raise NotFound(f"There is no checkpoint of {model} on {dataset} to resume from.")
+            checkpoint = f"{newest[0].run_id}/{newest[1].name}"
+        plan = plan_training(
+            workspace, store, model, dataset, overrides, fresh=fresh, checkpoint=checkpoint
+        )
+        return carry_out(workspace, store, plan)
+
+
+def resume(
+    workspace: Workspace, target: str, words: list[str], preview: bool, as_json: bool
+) -> int:
+    with open_store(workspace) as store:
+        plan = plan_resume(workspace, store, target, words)
+        if preview:
+            show_plan(plan, as_json)
+            return 0
+        return carry_out(workspace, store, plan)
+
+
+def carry_out(workspace: Workspace, store: Store, plan: Plan) -> int:
+    """Start what a plan says and show it until it ends; the exit code."""
+    if plan.mode == "finished":
+        done = plan.checkpoint.epoch if plan.checkpoint else 0
+        total = plan.settings.training.num_epochs
+        console.print(
+            f"Nothing is left to train: {plan.origin} has {done} of {total} epochs. "
+            f"num_epochs={total * 2} goes on, --fresh begins anew."
+        )
+        return 0
+    after = store.last_seq()
+    launched = launch.prepare(workspace, store, plan)
+    words = {"fresh": "New run", "continue": "Continuing run", "branch": "New run"}[plan.mode]
+    origin = f", branched from {plan.origin}" if plan.mode == "branch" else ""
+    console.print(f"{words} [bold]{launched.run.run_id}[/]{origin}")
+    for difference in plan.differences:
+        console.print(f"  {difference.key}: {difference.old} → {difference.new}", markup=False)
+    process = launch.spawn(workspace, launched.run)
+    code = watch_worker(store, launched.run, process, after)
+    if code == 0:
+        summary(store, launched.run.run_id)
+        console.print(f"[dim]{launched.run.path}[/]")
+    return code
+
+
+def watch_worker(store: Store, run: RunDir, process: subprocess.Popen[bytes], after: int) -> int:
+    """Show a worker's events until it ends, handing it the signals that this process gets."""
+
+    def forward(number: int, _frame: FrameType | None) -> None:
+        if process.poll() is None:
+            process.send_signal(number)
+
+    before = {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with Watch() as watch:
+            follow_events(store, run.run_id, watch, after, lambda: process.poll() is not None)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    code = process.wait()
+    if watch.error is not None:
+        console.print(f"[red]{escape(watch.error.payload['message'])}[/]")
+    elif code < 0 or (code and watch.status in ACTIVE):
+        report_crash(store, run, code)
+        return 1
+    elif code in (130, 143):
+        console.print(f"Stopped. `tsuzuku resume {run.run_id}` goes on.")
+    elif code:
+        console.print(_last_lines(run), markup=False)
+    return code
+
+
+def report_crash(store: Store, run: RunDir, code: int) -> None:
+    """Write down that a worker ended without a word of its own, and say so."""
+    cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    message = f"The worker ended without saving ({cause})."
+    event = Event(
+        type="status",
+        payload={"status": "crashed", "message": message},
+        run_id=run.run_id,
+        time=time.time(),
+    )
+    store.append([event], durable=True)
+    console.print(f"[red]{message}[/] `tsuzuku resume {run.run_id}` goes on.")
+    if lines := _last_lines(run):
+        console.print(lines, markup=False, style="dim")
+
+
+def stop(workspace: Workspace, run_id: str | None) -> int:
+    with open_store(workspace) as store:
+        run = _active(workspace, store, run_id)
+        worker = run.worker() if run else None
+        if run is None or worker is None:
+            raise NotFound("Nothing is being trained.", code="not_running")
+        os.kill(worker, signal.SIGTERM)
+        began = time.monotonic()
+        while run.worker() == worker:
+            time.sleep(0.05)
+            if time.monotonic() - began > STOP_PATIENCE:
+                console.print(f"Process {worker} is still saving; `kill {worker}` ends it at once.")
+                return 1
+        console.print(f"Stopped {run.run_id}. `tsuzuku resume {run.run_id}` goes on.")
+    return 0
+
+
+def follow(workspace: Workspace, run_id: str | None) -> int:
+    with open_store(workspace) as store:
+        run = _active(workspace, store, run_id)
+        if run is None:
+            raise NotFound("There is no run to follow.", code="not_running")
+        with Watch() as watch:
+            follow_events(store, run.run_id, watch, 0, lambda: run.worker() is None)
+        if watch.error is not None:
+            console.print(f"[red]{escape(watch.error.payload['message'])}[/]")
+        console.print(f"{run.run_id}: {watch.status}")
+    return 0
+
+
+def show_plan(plan: Plan, as_json: bool) -> None:
+    """What a resume would do."""
+    if as_json:
+        print_json(
+            {
+                "mode": plan.mode,
+                "run_id": plan.run.run_id if plan.run else None,
+                "checkpoint": plan.origin,
+                "differences": [vars(d) for d in plan.differences],
+            }
+        )
+        return
+    what = {
+        "continue": "continues the run; the result is that of a training without the interruption",
+        "branch": "begins a new run from that checkpoint; the old run stays as it is",
+        "finished": "nothing is left to train",
+        "fresh": "begins a new run",
+    }[plan.mode]
+    console.print(f"{plan.mode} {plan.origin or ''}: {what}")
+    if plan.differences:
+        rows = table("setting", "was", "will be", "changes the result")
+        for d in plan.differences:
+            rows.add_row(d.key, str(d.old), str(d.new), "yes" if d.changes_result else "no")
+        console.print(rows)
+
+
+def open_store(workspace: Workspace) -> Store:
+    """The workspace's store; made again from the run folders if it is gone."""
+    workspace.config()
+    if not workspace.db.exists() and any(True for _ in workspace.run_dirs()):
+        from tsuzuku.core.rebuild import rebuild_from_folders
+
+        count = rebuild_from_folders(workspace)
+        console.print(f"{workspace.db.name} was gone; made again from {count} run folders.")
+    return Store(workspace.db)
+
+
+def _active(workspace: Workspace, store: Store, run_id: str | None) -> RunDir | None:
+    """The named run, else the newest that is being trained, else the newest."""
+    if run_id is not None:
+        return workspace.run_dir(run_id)
+    records = store.runs()
+    alive: Any = next(
+        (r for r in records if workspace.true_status(r).status in ACTIVE), None
+    ) or next(iter(records), None)
+    return workspace.run_dir(alive.run_id) if alive else None
+
+
+def _last_lines(run: RunDir, count: int = 5) -> str:
+    try:
+        text = run.worker_log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.strip().splitlines()[-count:])

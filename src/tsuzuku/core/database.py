@@ -1,0 +1,159 @@
+"""Opening the SQLite database, and what can be wrong with one."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tsuzuku.core import curves
+from tsuzuku.core.errors import Busy, DiskFull, TsuzukuError
+
+SCHEMA_VERSION = 1
+PATIENCE = 30.0
+"""Seconds to wait for other processes that write."""
+
+_TABLES = """
+CREATE TABLE runs (
+    run_id TEXT PRIMARY KEY, model_name TEXT NOT NULL, dataset_name TEXT NOT NULL,
+    status TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL, parent TEXT,
+    attempt INTEGER NOT NULL, epoch INTEGER NOT NULL, global_step INTEGER NOT NULL,
+    total_epochs INTEGER NOT NULL, best_metric REAL, message TEXT NOT NULL
+);
+CREATE TABLE attempts (
+    run_id TEXT NOT NULL, attempt INTEGER NOT NULL, pid INTEGER NOT NULL, hostname TEXT NOT NULL,
+    started_at REAL NOT NULL, ended_at REAL, status TEXT NOT NULL, resumed_from TEXT,
+    start_step INTEGER NOT NULL, PRIMARY KEY (run_id, attempt)
+);
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT, type TEXT NOT NULL, time REAL NOT NULL,
+    payload TEXT NOT NULL
+);
+CREATE INDEX events_by_run ON events (run_id, seq);
+CREATE INDEX events_but_progress ON events (run_id, seq) WHERE type != 'progress';
+CREATE TABLE checkpoints (
+    run_id TEXT NOT NULL, name TEXT NOT NULL, model_name TEXT NOT NULL,
+    dataset_name TEXT NOT NULL, epoch INTEGER NOT NULL, global_step INTEGER NOT NULL,
+    path TEXT NOT NULL, size INTEGER NOT NULL, sha256 TEXT NOT NULL, created_at REAL NOT NULL,
+    metrics TEXT NOT NULL, is_best INTEGER NOT NULL, is_latest INTEGER NOT NULL,
+    kept_because TEXT NOT NULL, verified INTEGER NOT NULL, pinned INTEGER NOT NULL,
+    PRIMARY KEY (run_id, name)
+);
+CREATE TABLE proofs (
+    id INTEGER PRIMARY KEY, model_name TEXT NOT NULL, dataset_name TEXT NOT NULL,
+    source_sha256 TEXT NOT NULL, verdict TEXT NOT NULL, time REAL NOT NULL
+);
+"""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TsuzukuError(f"The folder {path.parent} cannot be made: {error.strerror}.") from error
+    with explained(path):
+        # Transactions are begun by hand, threads are kept apart by the lock of the store.
+        db = sqlite3.connect(path, PATIENCE, isolation_level=None, check_same_thread=False)
+        try:
+            if _version(db, path) == 0:
+                _use_wal(db, path)
+                _create(db, path)
+            db.execute("PRAGMA synchronous=NORMAL")
+            db.execute("PRAGMA journal_size_limit=67108864")  # bytes kept of a WAL that grew
+            last_seq(db)  # a file whose tables cannot be read is found out here
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise TsuzukuError(
+            f"{path} was written by a newer Tsuzuku (schema {version}, this one knows"
+            f" {SCHEMA_VERSION}).",
+            "Update Tsuzuku, or make the database again with `tsuzuku runs --rebuild`.",
+            code="newer_schema",
+        )
+    return version
+
+
+def _use_wal(db: sqlite3.Connection, path: Path) -> None:
+    """Switch a new database to WAL, which fails at once, not patiently, while others do so."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            break
+    if mode != "wal":
+        raise TsuzukuError(
+            f"SQLite cannot use WAL for {path}.", "Keep the workspace on a local file system."
+        )
+
+
+def _create(db: sqlite3.Connection, path: Path) -> None:
+    """Make the tables, all or none, unless another process has just done so."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if _version(db, path) == 0:
+            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                raise TsuzukuError(f"{path} is a database of another program.")
+            for statement in (_TABLES + curves.TABLES).split(";"):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 where Python's module raised the error itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+@contextmanager
+def explained(path: Path) -> Generator[None]:
+    """Turn SQLite's errors that a person can act on into ours; others pass."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = _code(error)
+        if code == sqlite3.SQLITE_FULL or _full_disk(error):
+            raise DiskFull(f"No room is left for {path}.", "Free some disk space.") from error
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise TsuzukuError(
+                f"{path} is damaged or no database ({error}).",
+                "Make it again from the run directories with `tsuzuku runs --rebuild`.",
+                code="damaged_database",
+            ) from error
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise Busy(f"Another process has been writing to {path} for too long.") from error
+        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            raise TsuzukuError(
+                f"{path} cannot be opened for writing ({error}).", code="read_only"
+            ) from error
+        if code == sqlite3.SQLITE_IOERR:
+            raise TsuzukuError(f"{path} cannot be read or written ({error}).") from error
+        raise
+
+
+def _full_disk(error: sqlite3.Error) -> bool:
+    # The shared-memory file beside the database is the one place where SQLite reports a full
+    # disk as an input/output error.
+    return getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE"
+
+
+def last_seq(db: sqlite3.Connection) -> int:
+    """The number of the newest event, 0 if there has been none."""
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+    return row[0] if row else 0

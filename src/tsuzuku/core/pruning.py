@@ -1,0 +1,83 @@
+"""Retention applied to the files of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tsuzuku.core import checkpoint_files, retention
+from tsuzuku.core.checkpoint_files import CheckpointFile
+from tsuzuku.core.schemas import Checkpoint
+from tsuzuku.core.settings import CheckpointSettings
+from tsuzuku.core.store import Store
+from tsuzuku.core.workspace import RunDir
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What a retention pass left and took away."""
+
+    records: list[Checkpoint]
+    removed: list[str]
+
+
+def prune(run: RunDir, policy: CheckpointSettings, store: Store, *, dry: bool = False) -> Pruned:
+    """Apply the retention policy to a run; before anything is deleted the newest one is verified.
+
+    `dry` only says what would go. Raises CorruptCheckpoint if the newest one does not verify.
+    """
+    files, _ = checkpoint_files.in_folder(run.checkpoints)
+    pinned = {c.name for c in store.checkpoints(run_id=run.run_id) if c.pinned}
+    prefix = f"{run.run_id}/"
+    parents = [r.parent for r in store.runs() if r.parent and r.parent.startswith(prefix)]
+    in_use = {parent.removeprefix(prefix) for parent in parents}
+    reasons = retention.decide(
+        [_candidate(f, policy.monitor, pinned) for f in files], policy, in_use
+    )
+    gone = [f for f in files if not reasons[f.name]]
+    if gone and not dry:
+        checkpoint_files.check(files[-1])
+        for file in gone:
+            checkpoint_files.remove(file.path)
+    best = [f for f in files if "best" in reasons[f.name]]
+    records = [
+        index_record(
+            f,
+            kept_because=reasons[f.name],
+            is_latest=f is files[-1],
+            is_best=bool(best) and f is best[0],
+            verified=f is files[-1] and bool(gone),
+            pinned=f.name in pinned,
+        )
+        for f in files
+        if reasons[f.name]
+    ]
+    return Pruned(records, [f.name for f in gone])
+
+
+def index_record(file: CheckpointFile, **more: Any) -> Checkpoint:
+    """A checkpoint's row in the index, from its sidecar."""
+    config = file.info["config"]
+    return Checkpoint(
+        name=file.name,
+        run_id=file.run_id,
+        model_name=config["model_name"],
+        dataset_name=config["dataset_name"],
+        epoch=file.epoch,
+        global_step=file.global_step,
+        path=str(file.path),
+        size=int(file.info["size"]),
+        sha256=str(file.info["sha256"]),
+        created_at=checkpoint_files.created_at(file.info),
+        metrics=dict(file.info["metrics"]),
+        **more,
+    )
+
+
+def _candidate(file: CheckpointFile, monitor: str, pinned: set[str]) -> retention.Candidate:
+    metrics = file.info["metrics"]
+    value = metrics.get(monitor, metrics.get("train_loss") if monitor == "val_loss" else None)
+    end = bool(file.info.get("end_of_epoch"))
+    return retention.Candidate(
+        file.name, file.epoch, file.global_step, value if end else None, end, file.name in pinned
+    )

@@ -1,0 +1,183 @@
+"""Making the database again from the run folders, when it is lost or damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+from tsuzuku.core import checkpoint_files
+from tsuzuku.core.database import explained
+from tsuzuku.core.errors import Busy
+from tsuzuku.core.pruning import index_record
+from tsuzuku.core.schemas import ACTIVE, Attempt, Checkpoint, Event, Run
+from tsuzuku.core.store import Store, reported
+from tsuzuku.core.workspace import RunDir, Workspace
+
+
+def rebuild_from_folders(workspace: Workspace) -> int:
+    """Make `outputs/tsuzuku.db` anew from the run folders; return the number of runs.
+
+    Raises Busy while a worker is alive, which would go on writing to the old file.
+    """
+    folders = list(workspace.run_dirs())
+    alive = next((run for run in folders if run.worker() is not None), None)
+    if alive is not None:
+        raise Busy(f"Run {alive.run_id} is being trained; stop it before the database is rebuilt.")
+    rebuild(workspace.db, (_recovered(run) for run in folders))
+    return len(folders)
+
+
+def _recovered(run: RunDir) -> tuple[Run, list[Attempt], Iterable[Event], list[Checkpoint]]:
+    identity = run.read_identity()
+    files, _ = checkpoint_files.in_folder(run.checkpoints)
+    attempts = [Attempt.model_validate(a) for a in identity.get("attempts", [])]
+    record = Run(
+        run_id=run.run_id,
+        model_name=identity["model_name"],
+        dataset_name=identity["dataset_name"],
+        status="stopped",
+        created_at=identity["created_at"],
+        updated_at=identity["created_at"],
+        parent=identity.get("parent"),
+        attempt=len(attempts),
+        total_epochs=identity["requested"]["training"]["num_epochs"],
+    )
+    changes: dict[str, Any] = {}
+    for event in _journal(run):
+        changes |= reported(event)
+    if changes.get("status") in ACTIVE:
+        changes["status"] = "crashed"
+    if files:
+        changes["best_metric"] = files[-1].info.get("best_val_loss")
+    checkpoints = [index_record(f, is_latest=f is files[-1]) for f in files]
+    return record.model_copy(update=changes), attempts, _journal(run), checkpoints
+
+
+def _journal(run: RunDir) -> Iterator[Event]:
+    """The events in a run's journal; a line that a crash cut short is left out."""
+    if not run.journal.exists():
+        return
+    with run.journal.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                yield Event.model_validate_json(line)
+            except ValueError:
+                continue
+
+
+def rebuild(
+    path: Path, runs: Iterable[tuple[Run, list[Attempt], Iterable[Event], list[Checkpoint]]]
+) -> None:
+    """Make the database at `path` anew from what the run directories hold.
+
+    Events are numbered from 1 in the order of time (then of their old number). Proofs, which no
+    run directory holds, are taken over from the old database where it can still be read; it is
+    kept as `tsuzuku.db.damaged` (`.damaged.2`, …). Nobody else may have it open. Until the new
+    one is complete nothing is touched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=path.parent) as folder:
+        new = Path(folder) / path.name
+        with Store(new) as store:
+            records = _stage(Path(folder) / "events", runs)
+            _append_staged(store, Path(folder) / "events")
+            for run, attempts, checkpoints in records:
+                store.put_run(run)  # after its events, which would have changed it
+                for attempt in attempts:
+                    store.put_attempt(attempt)
+                for checkpoint in checkpoints:
+                    store.put_checkpoint(checkpoint)
+            for model, dataset, source, verdict, at in _old_proofs(path):
+                store.put_proof(model, dataset, source, json.loads(verdict), at)
+        with explained(new), closing(sqlite3.connect(new)) as db:
+            # Closing has done it already, or has hidden that it failed.
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        _sync(new)
+        _set_aside(path)
+        new.rename(path)
+    _sync(path.parent)
+
+
+def _stage(
+    path: Path, runs: Iterable[tuple[Run, list[Attempt], Iterable[Event], list[Checkpoint]]]
+) -> list[tuple[Run, list[Attempt], list[Checkpoint]]]:
+    """Put all events into a table that keeps them in order: they need not fit into memory."""
+    records: list[tuple[Run, list[Attempt], list[Checkpoint]]] = []
+    number = count()
+    with explained(path), closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode=OFF")
+        db.execute("PRAGMA synchronous=OFF")
+        db.execute(
+            "CREATE TABLE staged (time, seq, number, type, run_id, payload,"
+            " PRIMARY KEY (time, seq, number)) WITHOUT ROWID"
+        )
+        db.execute("BEGIN")
+        for run, attempts, events, checkpoints in runs:
+            records.append((run, attempts, checkpoints))
+            db.executemany(
+                "INSERT INTO staged VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    # With NaN where there is one: the metrics are still to be made of it.
+                    (e.time, e.seq, next(number), e.type, e.run_id, json.dumps(e.payload))
+                    for e in events
+                ),
+            )
+        db.execute("COMMIT")
+    return records
+
+
+def _append_staged(store: Store, path: Path) -> None:
+    with explained(path), closing(sqlite3.connect(path)) as db:
+        rows = db.execute(
+            "SELECT type, run_id, time, payload FROM staged ORDER BY time, seq, number"
+        )
+        while chunk := list(islice(rows, 5000)):
+            store.append(
+                [
+                    Event(type=kind, run_id=run_id, time=at, payload=json.loads(text))
+                    for kind, run_id, at, text in chunk
+                ]
+            )
+
+
+def _old_proofs(path: Path) -> list[tuple[Any, ...]]:
+    """The proofs in a database that may be damaged, oldest first; none if they are lost."""
+    # Read-only: otherwise SQLite deletes a WAL that does not fit its database, which may hold
+    # what somebody wants to look at. It does so for an empty file in any mode.
+    if not path.exists() or path.stat().st_size == 0:
+        return []
+    columns = "model_name, dataset_name, source_sha256, json(verdict), time"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            return db.execute(f"SELECT {columns} FROM proofs ORDER BY id").fetchall()
+    except sqlite3.Error:
+        return []
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a database with its WAL, so that no new one is ever read with an old WAL."""
+    suffixes = ("", "-wal", "-shm")
+    aside = path.with_name(f"{path.name}.damaged")
+    for number in count(2):
+        if not any(Path(f"{aside}{suffix}").exists() for suffix in suffixes):
+            break
+        aside = path.with_name(f"{path.name}.damaged.{number}")
+    for suffix in suffixes:
+        if (part := Path(f"{path}{suffix}")).exists():
+            part.rename(f"{aside}{suffix}")
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

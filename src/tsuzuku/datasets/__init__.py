@@ -1,0 +1,1 @@
+"""Data sets that come with Tsuzuku: one plain file each, written as a user would write one."""

@@ -1,0 +1,1 @@
+"""Models that come with Tsuzuku: one plain file each, written as a user would write one."""

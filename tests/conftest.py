@@ -1,0 +1,34 @@
+"""Fixtures that all tests share: a workspace on disk with two plain plug-ins, and its database."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `plain_plugins`
+
+from plain_plugins import make_workspace
+from tsuzuku.core.store import Store
+from tsuzuku.core.workspace import Workspace
+
+settings.register_profile("ours", deadline=None, max_examples=50, print_blob=True)
+settings.register_profile("ci", parent=settings.get_profile("ours"), derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") == "true" else "ours")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A workspace with `models/tiny.py`, `datasets/noise.py` and a `config.yaml`."""
+    return Workspace(make_workspace(tmp_path / "workspace"))
+
+
+@pytest.fixture
+def store(workspace: Workspace) -> Iterator[Store]:
+    """The database of `workspace`."""
+    with Store(workspace.db) as opened:
+        yield opened
