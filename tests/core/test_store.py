@@ -17,10 +17,10 @@ from typing import Any
 
 import pytest
 
-from tsuzuku.core.errors import Busy, DiskFull, NotFound, TsuzukuError
-from tsuzuku.core.schemas import Attempt, Checkpoint, Event, Run
 from tsuzuku.core.database import SCHEMA_VERSION
+from tsuzuku.core.errors import Busy, DiskFull, NotFound, TsuzukuError
 from tsuzuku.core.rebuild import rebuild
+from tsuzuku.core.schemas import Attempt, Checkpoint, Event, Run
 from tsuzuku.core.store import Store
 
 RUN = "2026-11-21_19-20-14"

@@ -49,10 +49,15 @@ class Save:
 class CheckpointWriter:
     """Copies a state at once and writes it beside the training; one save at a time.
 
-    `on_saved` is called in the writer's thread when a checkpoint is durable under its name.
+    Both callables run in the writer's thread: `before` when all is written but the name, so that
+    what happened before a checkpoint is on record before the checkpoint is; `on_saved` when it is
+    durable under its name.
     """
 
-    def __init__(self, on_saved: Callable[[CheckpointFile], None]) -> None:
+    def __init__(
+        self, before: Callable[[], None], on_saved: Callable[[CheckpointFile], None]
+    ) -> None:
+        self._before = before
         self._on_saved = on_saved
         self._snapshot = Snapshot()
         self._thread: threading.Thread | None = None
@@ -92,12 +97,12 @@ class CheckpointWriter:
             _be_modest()
             if ready is not None:
                 ready.synchronize()
-            self._on_saved(write(save))
+            self._on_saved(write(save, self._before))
         except BaseException as error:
             self._error = error
 
 
-def write(save: Save) -> CheckpointFile:
+def write(save: Save, before: Callable[[], None] = lambda: None) -> CheckpointFile:
     """Write, hash, fsync and name a checkpoint; it is there as a whole or not at all.
 
     Raises NonFiniteWeights, DiskFull, or TsuzukuError for another failure of the disk.
@@ -126,11 +131,14 @@ def write(save: Save) -> CheckpointFile:
                 for name, t in tensors_in(save.state["model_state_dict"]).items()
             },
         }
+        before()
         return checkpoint_files.publish(save.path, info)
-    except OSError as error:
+    except (OSError, TsuzukuError) as error:
         # a file whose fsync failed is never tried again: the kernel has forgotten what was dirty
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
+        if isinstance(error, TsuzukuError):
+            raise
         raise disk_error(error, save.path) from error
 
 

@@ -6,7 +6,9 @@ so that a slow disk is not in the step loop's way.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 import threading
 import time
@@ -75,8 +77,12 @@ class Emitter:
         self._boards.purge_step = step
 
     def flush(self) -> None:
-        """Write everything said so far; raises TsuzukuError if the table cannot be written."""
+        """Have everything said so far on the disk; raises TsuzukuError if that cannot be."""
         self._write()
+        with self._writing:
+            self.store.append([], durable=True)
+            with contextlib.suppress(OSError), self.run.journal.open("ab") as journal:
+                os.fsync(journal.fileno())
 
     def close(self, patience: float = 10.0) -> None:
         """Write what is left, trying for `patience` seconds, and stop."""

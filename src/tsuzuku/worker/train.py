@@ -138,7 +138,7 @@ class _Session:
             "model_ready", params=sum(p.numel() for p in model.parameters()), device=str(device)
         )
         same_run = self._restore(state)
-        writer = CheckpointWriter(self._saved)
+        writer = CheckpointWriter(emit.flush, self._saved)
         trainer = Trainer(
             state=state,
             run=run,
