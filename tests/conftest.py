@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `plain_plugins`
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "training")]  # for `plain_plugins` and `attempts`
 
 from plain_plugins import make_workspace
 from tsuzuku.core.store import Store

@@ -58,8 +58,9 @@ class Noise:
 
     def __getitem__(self, index):
         x = torch.from_numpy(self.x[index]) * (1 + self.noise * random.random())
-        # an odd number of draws: NumPy keeps the second normal of a pair for the next call
-        x[:5] += self.noise * torch.from_numpy(np.random.standard_normal(5).astype(np.float32))
+        # now and then an odd number: NumPy keeps the second normal of a pair for the next call
+        extra = np.random.standard_normal(5 + index % 2)[:5].astype(np.float32)
+        x[:5] += self.noise * torch.from_numpy(extra)
         x = x + self.noise * torch.randn(6)
         return {"x": x, "y": torch.tensor(int(self.y[index]))}
 '''

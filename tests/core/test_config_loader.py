@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,11 @@ def test_the_value_that_was_given_is_shown(path: Path) -> None:
 
 def test_a_wrong_setting_of_a_models_own_training_is_named_where_it_stands(path: Path) -> None:
     problems = refused(path, "models: {tiny: {training: {num_epoch: 3, betas: [2, 3]}}}")
-    assert problems[0].startswith("models.tiny.training.num_epoch is not a setting")
-    assert {p.split(":")[0] for p in problems[1:]} == {
-        "models.tiny.training.betas.0",
-        "models.tiny.training.betas.1",
-    }
+    assert sorted(p.split(":")[0].split(" ")[0] for p in problems) == [
+        *("models.tiny.training.betas.0", "models.tiny.training.betas.1"),
+        "models.tiny.training.num_epoch",
+    ]
+    assert any("did you mean num_epochs?" in p for p in problems)
 
 
 def test_a_section_of_the_wrong_kind_is_refused_by_its_path(path: Path) -> None:
@@ -183,10 +184,8 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(path: Path) -> None:
 @given(st.text(max_size=60) | st.binary(max_size=60))
 def test_no_file_makes_the_loader_crash(path: Path, content: str | bytes) -> None:
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "replace"))
-    try:
+    with contextlib.suppress(WrongInput):
         resolve(load(path), "tiny", "noise")
-    except WrongInput:
-        pass
 
 
 @example(["[=1"])
@@ -207,10 +206,8 @@ def test_no_file_makes_the_loader_crash(path: Path, content: str | bytes) -> Non
     )
 )
 def test_no_override_makes_the_parser_crash(path: Path, words: list[str]) -> None:
-    try:
+    with contextlib.suppress(WrongInput):
         resolved(path, "{}", *words)
-    except WrongInput:
-        pass
 
 
 # Overrides

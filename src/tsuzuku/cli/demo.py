@@ -17,10 +17,10 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
 def demo(folder: Path) -> int:
-    """Train a VAE in a workspace (`demo/` below a folder that is none), and draw what it makes."""
+    """Train a VAE in a workspace (by default one in `demo/`), and draw what it makes."""
     workspace = Workspace(folder)
     if not workspace.config_path.exists():
-        workspace = Workspace(folder / "demo")
+        workspace = Workspace(folder / "demo" if folder == Path() else folder)
         init_workspace(workspace.root)
     path = _find_data(workspace)
     words = [f"dataset.path={path}", "num_epochs=3"]

@@ -130,20 +130,22 @@ def publish(path: Path, info: Mapping[str, Any]) -> CheckpointFile:
     """
     if path.exists():
         set_aside(path, "replaced")
-    write_atomically(sidecar(path), json.dumps(info, ensure_ascii=False, indent=1))
+    write_atomically(sidecar(path), json.dumps(info, ensure_ascii=False, indent=1), sync=False)
     temporary(path).replace(path)
     sync_folder(path.parent)
     return CheckpointFile(path, info)
 
 
 def link_latest(target: Path, name: str) -> None:
-    """Let the symbolic link `name` point at `target`, replacing it atomically."""
+    """Let the symbolic link `name` point at `target`, replacing it atomically.
+
+    Nothing depends on the link, so no fsync waits for it.
+    """
     link = target.with_name(name)
     draft = temporary(link)
     draft.unlink(missing_ok=True)
     draft.symlink_to(target.name)
     draft.replace(link)
-    sync_folder(target.parent)
 
 
 def link_best(target: CheckpointFile, name: str) -> None:
@@ -161,7 +163,7 @@ def link_best(target: CheckpointFile, name: str) -> None:
             copy.flush()
             os.fsync(copy.fileno())
     info = {**target.info, "role": "best", "copy_of": target.name}
-    write_atomically(sidecar(best), json.dumps(info, ensure_ascii=False, indent=1))
+    write_atomically(sidecar(best), json.dumps(info, ensure_ascii=False, indent=1), sync=False)
     draft.replace(best)
     sync_folder(best.parent)
 

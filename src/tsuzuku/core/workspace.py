@@ -107,15 +107,19 @@ class Workspace:
         return run if alive or young else run.model_copy(update={"status": "crashed"})
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a small file so that it is the old one or the new one, whatever happens."""
+def write_atomically(path: Path, text: str, *, sync: bool = True) -> None:
+    """Replace a small file so that it is the old one or the new one, whatever happens.
+
+    Without `sync` its name is durable only after the next `sync_folder`; its content is anyway.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:

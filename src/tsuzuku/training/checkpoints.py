@@ -92,6 +92,11 @@ class CheckpointWriter:
             error, self._error = self._error, None
             raise error
 
+    def finish(self) -> None:
+        """Wait for the save under way, whatever comes of it."""
+        if self._thread is not None:
+            self._thread.join()
+
     def _work(self, save: Save, ready: torch.cuda.Event | None) -> None:
         try:
             _be_modest()

@@ -29,6 +29,9 @@ from tsuzuku.training.plugins import PluginError
 from tsuzuku.training.randomness import position_seed, seed_all
 from tsuzuku.training.state import TrainingState
 
+ATTEMPTS = 3
+"""How often a save is tried before a broken disk ends the training."""
+
 Outcome = Literal["completed", "stopped"]
 
 
@@ -280,6 +283,7 @@ class Trainer:
         template = self.policy.filename if ends_epoch else self.policy.filename_step
         names = (s.settings.model_name, s.settings.dataset_name)
         path = self.run.checkpoints / render(template, *names, s.epoch, s.global_step)
+        failures = 0
         while True:
             state = s.capture(metrics or {})
             info = {k: v for k, v in state.items() if k in SMALL}
@@ -293,6 +297,12 @@ class Trainer:
                 break
             except DiskFull as error:
                 self._pause(error, bytes_needed(state))
+            except TsuzukuError as error:
+                failures += 1
+                if error.code != "write_failed" or failures == ATTEMPTS:
+                    raise
+                # the save starts over, in a new file
+                self.report.say("save_failed", "warning", error=error.detail)
         self.last_saved, self.saved_at = position, time.monotonic()
 
     def _pause(self, error: DiskFull, needed: int) -> None:

@@ -6,8 +6,9 @@ import os
 import socket
 import time
 from importlib import import_module
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from tsuzuku.core.schemas import Event, metrics_of
 
@@ -48,9 +49,8 @@ class Scalars:
         records = import_module("tensorboard.compat.proto.event_pb2")
         self._event = records.Event
         self._summary = import_module("tensorboard.compat.proto.summary_pb2").Summary
-        name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}.0"
         module: Any = import_module("tensorboard.summary.writer.record_writer")
-        writer: Any = module.RecordWriter((self._folder / name).open("wb"))
+        writer: Any = module.RecordWriter(self._new_file())
         head = [records.Event(wall_time=time.time(), file_version="brain.Event:2")]
         if self.purge_step is not None:
             start = records.SessionLog(status=records.SessionLog.START)
@@ -60,3 +60,13 @@ class Scalars:
         for record in head:
             writer.write(record.SerializeToString())
         return writer
+
+    def _new_file(self) -> BinaryIO:
+        """An event file that no other attempt has, even one of the same second and process id."""
+        stem = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
+        for number in count():
+            try:
+                return (self._folder / f"{stem}.{number}").open("xb")
+            except FileExistsError:
+                continue
+        raise AssertionError("count() does not end")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -64,8 +64,18 @@ class StopSignal:
         return self.number != 0
 
 
-def train(workspace: Workspace, run_id: str) -> int:
+class Stop(Protocol):
+    """Says whether the training is to stop, and by which signal."""
+
+    number: int
+
+    def requested(self) -> bool: ...
+
+
+def train(workspace: Workspace, run_id: str, stop: Stop | None = None) -> int:
     """Work on a run until it is completed or stopped; the exit code.
+
+    Without `stop`, SIGTERM and SIGINT of this process are what stops it.
 
     0 completed · 1 failed · 2 wrong input · 128 + n stopped by signal n after saving.
     """
@@ -76,7 +86,7 @@ def train(workspace: Workspace, run_id: str) -> int:
     with Store(workspace.db) as store:
         emit = Emitter(store, run, requested.language)
         attempt = _begin(store, run)
-        stop = StopSignal(lambda: emit.status("stopping"))
+        stop = stop or StopSignal(lambda: emit.status("stopping"))
         ended: Status = "failed"
         code = 1
         try:
@@ -108,7 +118,7 @@ class _Session:
     run: RunDir
     store: Store
     emit: Emitter
-    stop: StopSignal
+    stop: Stop
     attempt: Attempt
     requested: RunSettings
 
@@ -157,7 +167,11 @@ class _Session:
         _note_attempt(self.run, self.attempt)
         emit.say("started")
         emit.status("running")
-        outcome = trainer.train()
+        try:
+            outcome = trainer.train()
+        finally:
+            # whatever ended the training, a save that was under way is finished first
+            writer.finish()
         if outcome == "completed":
             if state.epoch < training.num_epochs and training.early_stopping:
                 emit.say("early", patience=training.early_stopping.patience)

@@ -1,0 +1,41 @@
+# `make demo` and `make test` do all their own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: setup system demo test check soak bench clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+# Debian's packages that tests and demo use. Installed where that is possible; what is missing is
+# said loudly, and is an error in CI.
+system:
+	@sh tools/system-packages.sh
+
+demo: setup system
+	$(BIN)/tsuzuku -w demo demo
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+test: setup system check
+	$(BIN)/pytest -m "not soak"
+
+soak: setup system
+	$(BIN)/pytest -m soak --timeout 7200
+
+bench: setup
+	$(BIN)/python benchmarks
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
