@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from hypothesis import settings
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE / "training")]  # for `plain_plugins` and `attempts`
+# for `plain_plugins`, `attempts` and `terminal`
+sys.path[:0] = [str(HERE), str(HERE / "training"), str(HERE / "cli")]
 
 from plain_plugins import make_workspace
 from tsuzuku.core.store import Store
@@ -23,9 +25,15 @@ settings.load_profile("ci" if os.environ.get("CI") == "true" else "ours")
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
     """A workspace with `models/tiny.py`, `datasets/noise.py` and a `config.yaml`."""
-    return Workspace(make_workspace(tmp_path / "workspace"))
+    made = Workspace(make_workspace(tmp_path / "workspace"))
+    yield made
+    # workers outlive whoever started them, a failed test included
+    for run in made.run_dirs():
+        worker = run.worker()
+        if worker not in (None, os.getpid()):
+            os.kill(worker, signal.SIGKILL)
 
 
 @pytest.fixture

@@ -13,28 +13,22 @@ import hashlib
 import os
 import re
 import shutil
-import stat
-import tarfile
-import tempfile
 import time
-import zipfile
-import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from lzma import LZMAError
-from pathlib import Path, PurePosixPath
-from typing import IO, Annotated, Any, Self
+from pathlib import Path
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic import model_validator as validated
+from pydantic import ValidationError
 
 from tsuzuku import __version__
 from tsuzuku.core.errors import Busy, DiskFull, SettingsError, TsuzukuError
 from tsuzuku.core.workspace import sync_folder
+from tsuzuku.worker.downloads import Download, DownloadFile
+from tsuzuku.worker.unpack import unpack
 
 MIRROR_VARIABLE = "TSUZUKU_MIRROR"
 TIMEOUT = httpx.Timeout(30, connect=10)
@@ -45,66 +39,6 @@ BACK_OFF = 0.5
 """Seconds before the second try; doubled for each further one."""
 SPARE_BYTES = 16 << 20
 """Room that a download leaves on the disk."""
-COPY_BYTES = 1 << 20
-
-FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+")]
-
-
-class DownloadFile(BaseModel):
-    """One file: its exact size in bytes and its SHA-256, or its MD5 where that is all we have."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: FileName
-    size: int = Field(gt=0)
-    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None
-    md5: Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")] | None = None
-    urls: list[Url] = []
-    """Complete addresses, asked before the `mirrors`."""
-    unpack: bool = False
-    """The archive (zip, or tar, however compressed) becomes a folder named after it."""
-    unpacked_size: int = Field(default=0, ge=0)
-    """The most bytes that it may unpack to."""
-    max_members: int = Field(default=200_000, gt=0)
-
-    @validated(mode="after")
-    def _is_checkable(self) -> Self:
-        if not (self.sha256 or self.md5):
-            raise ValueError("needs sha256 or md5")
-        if self.unpack and not self.unpacked_size:
-            raise ValueError("needs unpacked_size to be unpacked")
-        if self.name.endswith((".part", ".from")):
-            raise ValueError("must not end with .part or .from")
-        return self
-
-    @property
-    def checksum(self) -> str:
-        return f"sha256:{self.sha256}" if self.sha256 else f"md5:{self.md5}"
-
-    @property
-    def folder(self) -> str:
-        """The folder that the archive is unpacked to: its name without endings."""
-        stem = re.sub(r"(\.tar)?\.(gz|bz2|xz|tgz|tar|zip)$", "", self.name)
-        return stem if stem != self.name else f"{stem}.unpacked"
-
-
-class Download(BaseModel):
-    """An entry of `DOWNLOADS`: a folder in the workspace, the files, and who has them all."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    path: str
-    files: list[DownloadFile] = Field(min_length=1)
-    mirrors: list[Url] = []
-    """Base addresses, asked in this order for `<base>/<file>`."""
-
-    @validated(mode="after")
-    def _names_differ(self) -> Self:
-        names = [f.name for f in self.files] + [f.folder for f in self.files if f.unpack]
-        if len(set(names)) < len(names):
-            raise ValueError("two files, or the folders they unpack to, have the same name")
-        return self
 
 
 @dataclass(frozen=True)
@@ -347,108 +281,3 @@ def _finish(part: Path, file: DownloadFile, start: int) -> None:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-@dataclass(frozen=True)
-class Member:
-    """A file or folder in an archive; `open` gives the content of a file."""
-
-    name: str
-    is_folder: bool
-    size: int
-    open: Callable[[], IO[bytes] | None]
-
-
-def unpack(archive: Path, file: DownloadFile, target: Path) -> None:
-    """Unpacks into `target / file.folder`, all or nothing, and deletes the archive.
-
-    Raises TsuzukuError (`bad_archive`) if a member would leave that folder, is absolute, a link
-    or a device, is there twice, if they are too many or too large, or if the archive is broken.
-    """
-    temporary = Path(tempfile.mkdtemp(prefix=f".{file.name}.", suffix=".tmp", dir=target))
-    try:
-        with archive.open("rb") as stream:
-            packed = _zip_members if archive.suffix == ".zip" else _tar_members
-            _extract(packed(stream), file, temporary)
-        # Whoever sees this mark sees the complete folder: it is renamed as a whole.
-        (temporary / ".archive").write_text(file.checksum)
-        temporary.chmod(0o755)
-        os.sync()  # thousands of small files: one sync beats an fsync for each
-        folder = target / file.folder
-        if folder.exists():
-            folder.replace(
-                Path(tempfile.mkdtemp(prefix=f".{file.name}.", suffix=".tmp", dir=target))
-            )
-        temporary.replace(folder)
-        sync_folder(target)
-        archive.unlink()
-    except (*ARCHIVE_ERRORS, MemberError) as error:
-        detail = f"{archive.name} cannot be unpacked: {error}."
-        raise TsuzukuError(detail, "Tell who maintains it.", code="bad_archive") from error
-    finally:
-        for rest in target.glob(f".{file.name}.*.tmp"):  # of a process that was killed, too
-            shutil.rmtree(rest, ignore_errors=True)
-
-
-ARCHIVE_ERRORS = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    LZMAError,
-    EOFError,
-    NotImplementedError,
-    ValueError,
-    FileExistsError,
-    NotADirectoryError,
-    IsADirectoryError,
-)
-
-
-class MemberError(Exception):
-    """An archive has something in it that no data set needs."""
-
-
-def _extract(members: Iterator[Member], file: DownloadFile, folder: Path) -> None:
-    total = 0
-    for number, member in enumerate(members, start=1):
-        if number > file.max_members:
-            raise MemberError(f"it has more than {file.max_members} members")
-        name = PurePosixPath(member.name)
-        if name.is_absolute() or ".." in name.parts or re.search(r"[\\\0]", member.name):
-            raise MemberError(f"the path {member.name!r} is not safe")
-        total += member.size
-        if total > file.unpacked_size:
-            raise MemberError(f"it unpacks to more than {file.unpacked_size:,} bytes")
-        path = folder / name
-        if member.is_folder:
-            path.mkdir(parents=True, exist_ok=True)
-            continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as out:
-            source = member.open()
-            left = member.size
-            while source and (chunk := source.read(min(COPY_BYTES, left))):
-                out.write(chunk)
-                left -= len(chunk)
-        if left:
-            raise MemberError(f"{member.name!r} does not have its declared size")
-
-
-def _tar_members(stream: IO[bytes]) -> Iterator[Member]:
-    with tarfile.open(fileobj=stream, mode="r:*") as archive:
-        for info in archive:
-            if not (info.isreg() or info.isdir()):
-                raise MemberError(f"{info.name!r} is a link or a device")
-            yield Member(info.name, info.isdir(), info.size, partial(archive.extractfile, info))
-
-
-def _zip_members(stream: IO[bytes]) -> Iterator[Member]:
-    with zipfile.ZipFile(stream) as archive:
-        for info in archive.infolist():
-            kind = stat.S_IFMT(info.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise MemberError(f"{info.filename!r} is a link or a device")
-            if info.flag_bits & 1:
-                raise MemberError(f"{info.filename!r} is encrypted")
-            opened = partial(archive.open, info)
-            yield Member(info.filename, info.is_dir(), info.file_size, opened)

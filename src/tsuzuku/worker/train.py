@@ -14,12 +14,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.checkpoint_files import CheckpointFile
-from tsuzuku.core.errors import CorruptCheckpoint, NotFound, TsuzukuError, WrongInput
+from tsuzuku.core.errors import CorruptCheckpoint, NotFound, TsuzukuError
 from tsuzuku.core.launch import write_settings
 from tsuzuku.core.lock import RunLock
 from tsuzuku.core.pruning import prune
@@ -31,15 +30,13 @@ from tsuzuku.training import export
 from tsuzuku.training.checkpoints import CheckpointWriter, load
 from tsuzuku.training.data import (
     BatchLoader,
-    BatchSource,
-    EpochSampler,
     preload_loader_processes,
-    split_off,
 )
 from tsuzuku.training.fingerprint import dataset_fingerprint
 from tsuzuku.training.optim import make_optimizer, make_scheduler
-from tsuzuku.training.plugins import Data, Plugin, make_data, make_model, sentence
+from tsuzuku.training.plugins import Data, make_data, make_model, sentence
 from tsuzuku.training.randomness import position_seed, seed_all
+from tsuzuku.training.setup import choose_device, load_plugins, make_deterministic, make_samplers
 from tsuzuku.training.state import TrainingState, section
 from tsuzuku.training.trainer import Outcome, Trainer
 from tsuzuku.worker.emit import Emitter
@@ -308,66 +305,6 @@ class _Prepared:
     settings: RunSettings
     data: Data
     model: torch.nn.Module
-
-
-def make_samplers(
-    data: Data, settings: RunSettings
-) -> tuple[EpochSampler, EpochSampler | None, BatchSource]:
-    """Which samples are trained on and which validate, and where batches of them come from."""
-    training = settings.training
-    count = len(data.train)
-    lengths = getattr(data.train, "lengths", None)
-    measured = np.asarray(lengths(), dtype=np.float64) if callable(lengths) else None
-    limit = training.limit_samples
-    everything = np.arange(min(count, limit) if limit else count)
-    splits = {"train": data.train}
-    if data.validation is not None:
-        splits["validation"] = data.validation
-        kept = everything
-        size = len(data.validation)
-        held_out = np.arange(min(size, limit) if limit else size)
-    else:
-        chosen, held = split_off(len(everything), training.validation_split, training.seed)
-        kept, held_out = everything[chosen], everything[held]
-    source = BatchSource(data.plugin, splits, data.collate)
-    common: dict[str, Any] = {"batch_size": training.batch_size, "seed": training.seed}
-    train_sampler = EpochSampler(kept, lengths=measured, **common)
-    if not len(held_out):
-        return train_sampler, None, source
-    split = "validation" if data.validation is not None else "train"
-    return train_sampler, EpochSampler(held_out, shuffle=False, split=split, **common), source
-
-
-def load_plugins(run: RunDir, settings: RunSettings) -> tuple[Plugin, Plugin]:
-    """The run's own copies of its model and data set, as they were when it began."""
-    plugins: list[Plugin] = []
-    for label in (f"models/{settings.model_name}.py", f"datasets/{settings.dataset_name}.py"):
-        path = run.source / label
-        if not path.is_file():
-            raise NotFound(f"{path} is gone: the run has lost its source.")
-        plugins.append(Plugin(label, path))
-    return plugins[0], plugins[1]
-
-
-def choose_device(name: str) -> torch.device:
-    """The device for a setting; raises WrongInput if the machine does not have it."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-        if name == "cpu" and torch.backends.mps.is_available():
-            name = "mps"
-    elif name == "cuda" and not torch.cuda.is_available():
-        raise WrongInput("training.device: cuda is not available here.", "Use auto or cpu.")
-    elif name == "mps" and not torch.backends.mps.is_available():
-        raise WrongInput("training.device: mps is not available here.", "Use auto or cpu.")
-    return torch.device(name)
-
-
-def make_deterministic(wanted: bool) -> None:
-    """Ask torch for deterministic kernels; where it has none it warns and goes on."""
-    torch.use_deterministic_algorithms(wanted, warn_only=True)
-    # filling fresh memory would cost a pass over every activation and guard against nothing here
-    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
-    torch.backends.cudnn.benchmark = not wanted
 
 
 def git_commit(folder: Path) -> str | None:

@@ -18,8 +18,8 @@ from tsuzuku.training.checkpoints import check_weights, load
 from tsuzuku.training.data import BatchLoader
 from tsuzuku.training.plugins import Data, Plugin, guarded, make_data, make_model
 from tsuzuku.training.randomness import position_seed, seed_all
+from tsuzuku.training.setup import choose_device, load_plugins, make_samplers
 from tsuzuku.training.trainer import Averages, to_device
-from tsuzuku.worker.train import choose_device, load_plugins, make_samplers
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
