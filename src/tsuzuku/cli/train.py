@@ -18,7 +18,7 @@ from tsuzuku.core import launch
 from tsuzuku.core.config_loader import parse_overrides
 from tsuzuku.core.errors import NotFound
 from tsuzuku.core.resume import Plan, newest_checkpoint, plan_resume, plan_training
-from tsuzuku.core.schemas import ACTIVE, Event
+from tsuzuku.core.schemas import ACTIVE, Event, Status
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 
@@ -100,6 +100,8 @@ def watch_worker(store: Store, run: RunDir, process: subprocess.Popen[bytes], af
     code = process.wait()
     if watch.error is not None:
         console.print(f"[red]{escape(watch.error.payload['message'])}[/]")
+    elif code in (130, 143) and watch.status == "stopping":
+        _report_end(store, run, "stopped", "Ended by a second signal, without saving once more.")
     elif code < 0 or (code and watch.status in ACTIVE):
         report_crash(store, run, code)
         return 1
@@ -113,17 +115,20 @@ def watch_worker(store: Store, run: RunDir, process: subprocess.Popen[bytes], af
 def report_crash(store: Store, run: RunDir, code: int) -> None:
     """Write down that a worker ended without a word of its own, and say so."""
     cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    message = f"The worker ended without saving ({cause})."
-    event = Event(
-        type="status",
-        payload={"status": "crashed", "message": message},
-        run_id=run.run_id,
-        time=time.time(),
-    )
-    store.append([event], durable=True)
-    console.print(f"[red]{message}[/] `tsuzuku resume {run.run_id}` goes on.")
+    _report_end(store, run, "crashed", f"The worker ended without saving ({cause}).")
     if lines := _last_lines(run):
         console.print(lines, markup=False, style="dim")
+
+
+def _report_end(store: Store, run: RunDir, status: Status, message: str) -> None:
+    """Write the last word that a worker could not write itself, and say it."""
+    payload = {"status": status, "message": message}
+    event = Event(type="status", payload=payload, run_id=run.run_id, time=time.time())
+    store.append([event], durable=True)
+    if attempts := store.attempts(run.run_id):
+        store.end_attempt(run.run_id, attempts[-1].attempt, status, event.time)
+    colour = "red" if status == "crashed" else "yellow"
+    console.print(f"[{colour}]{message}[/] `tsuzuku resume {run.run_id}` goes on.")
 
 
 def stop(workspace: Workspace, run_id: str | None) -> int:

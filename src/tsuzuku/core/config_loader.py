@@ -94,7 +94,8 @@ def load(path: Path, overrides: Tree | None = None) -> Config:
         key = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
         raise SettingsError([f"{key}{_first_line(error)}"], str(path)) from None
     # a section that is left empty in the file means its defaults
-    tree = {key: value for key, value in tree.items() if value is not None}
+    known = WorkspaceSettings.model_fields
+    tree = {key: value for key, value in tree.items() if value is not None or key not in known}
     problems: list[str] = []
     settings = checked(WorkspaceSettings, tree, "", problems)
     if isinstance(training := tree.get("training"), dict):

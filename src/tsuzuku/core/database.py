@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Generator
@@ -139,8 +140,11 @@ def explained(path: Path) -> Generator[None]:
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise Busy(f"Another process has been writing to {path} for too long.") from error
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+            folder = next(p for p in path.parents if p.exists())
+            frozen = os.statvfs(folder).f_flag & os.ST_RDONLY
+            why = "its file system is read-only" if frozen else str(error)
             raise TsuzukuError(
-                f"{path} cannot be opened for writing ({error}).", code="read_only"
+                f"{path} cannot be opened for writing: {why}.", code="read_only"
             ) from error
         if code == sqlite3.SQLITE_IOERR:
             raise TsuzukuError(f"{path} cannot be read or written ({error}).") from error

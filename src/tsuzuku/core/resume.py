@@ -77,18 +77,25 @@ def plan_training(
     if fresh or not settings.training.auto_resume:
         return new
     newest = newest_checkpoint(workspace, store, model, dataset)
-    return _goes_on(newest[0], newest[1], new) if newest else new
+    return _goes_on(newest[0], None, new) if newest else new
 
 
 def plan_resume(workspace: Workspace, store: Store, target: str, overrides: list[str]) -> Plan:
     """Plan `resume RUN_OR_CHECKPOINT key=value …`: the run's own settings, changed as asked."""
     from tsuzuku.core.config_loader import parse_overrides
 
+    checkpoint = None
     try:
         run = workspace.run_dir(target)
-        checkpoint = tip(run)
     except NotFound:
-        run, checkpoint = find_checkpoint(workspace, store, target)
+        try:
+            run, checkpoint = find_checkpoint(workspace, store, target)
+        except NotFound:
+            raise NotFound(
+                f"There is no run and no checkpoint {target!r}.",
+                "`tsuzuku runs` and `tsuzuku checkpoints` list them.",
+                code="no_checkpoint",
+            ) from None
     identity = run.read_identity()
     asked = RunSettings.model_validate(identity["requested"])
     changes = parse_overrides(overrides, asked.model_name, asked.dataset_name)
@@ -161,7 +168,10 @@ def check_data_path(workspace: Workspace, settings: RunSettings) -> None:
 
 
 def _goes_on(run: RunDir, checkpoint: CheckpointFile | None, new: Plan) -> Plan:
-    """Continue at the tip with what gives the same result, else branch."""
+    """Continue at the tip with what gives the same result, else branch.
+
+    Without a checkpoint the tip is meant, whatever that is: a living worker moves it.
+    """
     identity = run.read_identity()
     asked = RunSettings.model_validate(identity["requested"])
     found = differences(asked, new.settings)
@@ -170,7 +180,8 @@ def _goes_on(run: RunDir, checkpoint: CheckpointFile | None, new: Plan) -> Plan:
         if old != plugin.sha256() and asked.model_name == new.settings.model_name:
             found.append(Difference(plugin.label, (old or "")[:12], plugin.sha256()[:12], True))
     newest = tip(run)
-    at_tip = checkpoint is None or (newest is not None and checkpoint.position == newest.position)
+    checkpoint = checkpoint or newest
+    at_tip = newest is None or (checkpoint is not None and checkpoint.position == newest.position)
     finished = (
         checkpoint is not None
         and checkpoint.epoch >= new.settings.training.num_epochs
