@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,27 +15,23 @@ from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 
 MODEL = '''\
-"""A multilayer perceptron that notes when each of its forward passes began."""
+"""A multilayer perceptron that says when its forward pass begins."""
 
-import time
-
-import torch
 from torch import nn
-
-STAMPS = []
+from turns import step
 
 
 class Mlp(nn.Module):
     def __init__(self, width=64):
         super().__init__()
-        sizes = [64, width, width, width, 10]
+        sizes = [64, width, width, 10]
         layers = []
         for a, b in zip(sizes, sizes[1:]):
             layers += [nn.Linear(a, b), nn.ReLU()]
         self.layers = nn.Sequential(*layers[:-1])
 
     def forward(self, batch):
-        STAMPS.append(time.perf_counter())
+        step()
         x, y = batch
         return nn.functional.cross_entropy(self.layers(x), y)
 '''
@@ -107,6 +104,23 @@ def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) 
             print("  ".join("─" * width for width in widths))
 
 
-def verdict(value: float, limit: float) -> str:
-    """`met` or `missed`, for a value that should be at most `limit`."""
-    return "met" if value <= limit else "missed"
+def quartiles(values: Sequence[float]) -> tuple[float, float]:
+    """Between which two numbers the middle half of some measurements lies."""
+    if len(values) < 2:
+        return min(values, default=math.nan), max(values, default=math.nan)
+    first, _, third = statistics.quantiles(values, n=4, method="inclusive")
+    return first, third
+
+
+def verdict(values: Sequence[float], limit: float, floor: float = -math.inf) -> str:
+    """Whether measurements that should be at most `limit` are.
+
+    It is `unclear` where the limit lies within their middle half, or where that half reaches below
+    `floor`, which no true value does: then the machine was too restless to tell.
+    """
+    low, high = quartiles(values)
+    if low < floor or low <= limit <= high:
+        word = "unclear"
+    else:
+        word = "met" if high <= limit else "missed"
+    return f"{word} (middle half: {low:.3g} to {high:.3g})"

@@ -1,6 +1,6 @@
 """What metrics cost: inserting many points, and drawing a chart of them.
 
-python benchmarks/curves.py [--points 10000000]
+python benchmarks/curves.py [--quick] [--points 10000000]
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def small_appends(store: Store) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=10_000_000)
-    points: int = parser.parse_args().points
+    parser.add_argument("--quick", action="store_true", help="a tenth of the points, for CI")
+    chosen = parser.parse_args()
+    points: int = chosen.points // 10 if chosen.quick else chosen.points
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tsuzuku.db"
         with Store(path) as store:

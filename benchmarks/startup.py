@@ -40,7 +40,7 @@ def main() -> None:
         ["tsuzuku --help", f"{median_of(helped):.2f}"],
     ]
     print_table(f"Start ({rounds} rounds)", ["", "s"], rows)
-    mark = verdict(median_of(helped), MAX_SECONDS)
+    mark = verdict(helped, MAX_SECONDS)
     print(f"Target: at most {MAX_SECONDS} s: {mark}")
     asked = subprocess.run(
         [sys.executable, "-c", LOADED], check=True, capture_output=True, text=True

@@ -3,42 +3,58 @@
 All train the same model file on the same data set, batches loaded in the training process, with
 fused AdamW and gradients clipped to norm 1, on one thread, and report every 10 steps. Tsuzuku runs
 as its worker runs it: events and metrics into SQLite, journal, TensorBoard, and a checkpoint every
-500 steps; the others save nothing. A step's time is that from one forward pass to the next, saves
-included. All are measured in turn, several times.
+500 steps; the others save nothing. They take turns of about half a second.
 
-python benchmarks/step_loop.py [--quick] [--rounds 7]
+python benchmarks/step_loop.py [--quick] [--rounds 15]
 """
 
 from __future__ import annotations
 
-import gc
+import argparse
 import logging
-import signal
-import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import make_workspace, median_of, new_run, options, print_table, verdict
 from torch.utils.data import DataLoader, default_collate
 
+from common import make_workspace, median_of, new_run, options, print_table, verdict
 from tsuzuku.core.workspace import Workspace
 from tsuzuku.training.plugins import PlainConfig, Plugin
-from tsuzuku.worker.train import make_deterministic
 from tsuzuku.worker.train import train as tsuzuku_train
+from turns import Contender, end_tidily, pace
 
-BATCH = 32
+BATCH = 16
 WARM_UP = 100
 LOG_EVERY = 10
 LEARNING_RATE, DECAY, CLIP = 1e-3, 0.01, 1.0
-SIZES = {"5 ms a step": (5.0, 1000), "0.75 ms a step": (0.75, 2000)}
-"""Milliseconds that a hand-written step should take, and how many steps a round measures."""
-MAX_RATIO, MAX_EXTRA_US = 1.02, 40.0
+ROUND = 500
+"""Steps of a round, so that each has a checkpoint in it."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How long a hand-written step should take, and what is asked of Tsuzuku there."""
+
+    ms: float
+    turn: int
+    """Steps of a turn: about half a second."""
+    more_rounds: int
+    max_ratio: float | None = None
+    max_extra_us: float | None = None
+
+
+SIZES = (
+    Size(5.0, turn=100, more_rounds=1, max_ratio=1.02),
+    Size(0.75, turn=500, more_rounds=2, max_extra_us=40),
+)
 
 
 @dataclass
@@ -98,15 +114,8 @@ def tsuzuku(task: Task) -> None:
         "checkpoint.every_steps": 500,
     }
     run = new_run(task.workspace, *(f"{key}={value}" for key, value in settings.items()))
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        code = tsuzuku_train(task.workspace, run.run_id)
-    finally:
-        make_deterministic(False)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    if code:
-        raise SystemExit(f"the training failed: see {run.path}")
+    tsuzuku_train(task.workspace, run.run_id)
+    raise SystemExit(f"the training has ended: see {run.path}")
 
 
 def accelerate(task: Task) -> None:
@@ -229,70 +238,96 @@ CONTENDERS: dict[str, tuple[str, Callable[[Task], None]]] = {
 }
 
 
-def ms_per_step(contender: Callable[[Task], None], task: Task) -> float:
-    """Mean milliseconds a step of one round, its warm-up left out."""
-    gc.collect()
-    contender(task)
-    # Tsuzuku's worker has loaded the copy of the file that its run keeps
-    stamps: list[float] = sys.modules["tsuzuku_plugins.models.mlp"].STAMPS
-    counted = stamps[WARM_UP:]
-    if len(stamps) != task.steps:
-        raise SystemExit(f"{contender.__name__} made {len(stamps)} steps instead of {task.steps}")
-    stamps.clear()
-    return 1000 * (counted[-1] - counted[0]) / (len(counted) - 1)
+def compete(chosen: argparse.Namespace) -> None:
+    """Be one of the contenders, in a process of its own, until the organizer ends it."""
+    warnings.simplefilter("ignore")
+    pace.take_part(WARM_UP)
+    CONTENDERS[chosen.contender][1](Task(Workspace(chosen.workspace), chosen.width, chosen.steps))
 
 
 def calibrated_width(workspace: Workspace, target_ms: float) -> int:
     """The first width of a row at which a hand-written step takes `target_ms`."""
-    width = 32
-    while ms_per_step(by_hand, Task(workspace, width, 2 * WARM_UP)) < target_ms:
-        width = -(-width * 9 // 8 // 16) * 16
-    return width
+    width, steps = 16, 400
+    by_hand(Task(workspace, width, steps))  # the first one is slow
+    while True:
+        began = time.perf_counter()
+        by_hand(Task(workspace, width, steps))
+        if 1000 * (time.perf_counter() - began) / steps >= target_ms:
+            return width
+        width += 16 + width // 128 * 16
 
 
-def compare(workspace: Workspace, size: str, rounds: int, quick: bool) -> None:
-    """Measure every contender in turn, and print a table."""
-    target_ms, measured = SIZES[size]
-    width = calibrated_width(workspace, target_ms)
-    task = Task(workspace, width, WARM_UP + (600 if quick else measured))
-    contenders = {name: run for name, (package, run) in CONTENDERS.items() if find_spec(package)}
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds):
-        # every other round backwards: nobody always comes after the same one
-        for name in list(contenders)[:: -1 if number % 2 else 1]:
-            times[name].append(ms_per_step(contenders[name], task))
+def measure(workspace: Workspace, size: Size, rounds: int) -> tuple[int, dict[str, list[float]]]:
+    """The width, and by contender the milliseconds a step in each round."""
+    width = calibrated_width(workspace, size.ms)
+    installed = [name for name, (package, _) in CONTENDERS.items() if find_spec(package)]
+    steps = WARM_UP + (rounds + 1) * ROUND
+    times: dict[str, list[float]] = {name: [] for name in installed}
+    with ExitStack() as stack:
+        contenders: dict[str, Contender] = {}
+        for name in installed:
+            command = [__file__, "--contender", name, "--workspace", str(workspace.root)]
+            command += ["--width", str(width), "--steps", str(steps)]
+            contenders[name] = stack.enter_context(Contender(*command))
+        for number in range(rounds):
+            # every other round backwards: nobody always comes after the same one
+            order = installed[:: -1 if number % 2 else 1]
+            took = dict.fromkeys(order, 0.0)
+            for _ in range(ROUND // size.turn):
+                for name in order:
+                    took[name] += contenders[name].turn(size.turn)
+            for name, seconds in took.items():
+                times[name].append(1000 * seconds / ROUND)
+    return width, times
+
+
+def report(title: str, size: Size, times: dict[str, list[float]]) -> None:
     rows: list[list[str]] = []
-    ratios: dict[str, float] = {}
-    extras: dict[str, float] = {}
+    ratios: dict[str, list[float]] = {}
+    extras: dict[str, list[float]] = {}
     for name, own in times.items():
         pairs = list(zip(own, times["by hand"], strict=True))
-        ratios[name] = median_of(a / b for a, b in pairs)
-        extras[name] = median_of(1000 * (a - b) for a, b in pairs)
+        ratios[name] = [a / b for a, b in pairs]
+        extras[name] = [1000 * (a - b) for a, b in pairs]
         rows.append(
-            [name, f"{median_of(own):.3f}", f"{ratios[name]:.3f}×", f"{extras[name]:+.0f}"]
+            [
+                name,
+                f"{median_of(own):.3f}",
+                f"{median_of(ratios[name]):.3f}×",
+                f"{median_of(extras[name]):+.0f}",
+            ]
         )
-    title = f"Step loop, {size} (width {width}, {rounds} rounds of {task.steps - WARM_UP} steps)"
     print_table(title, ["", "ms/step", "ratio", "µs more"], rows)
-    if target_ms > 1:
-        mark = verdict(ratios["Tsuzuku"], MAX_RATIO)
-        print(f"Target: at most {MAX_RATIO}× by hand: {mark}")
-    else:
-        mark = verdict(extras["Tsuzuku"], MAX_EXTRA_US)
-        print(f"Target: at most {MAX_EXTRA_US:.0f} µs more than by hand: {mark}")
-    if missing := [name for name in CONTENDERS if name not in contenders]:
-        print(f"Not installed (pip install 'tsuzuku[bench]'): {', '.join(missing)}")
+    if size.max_ratio is not None:
+        mark = verdict(ratios["Tsuzuku"], size.max_ratio)
+        print(f"Target: at most {size.max_ratio}× by hand: {mark}")
+    if size.max_extra_us is not None:
+        mark = verdict(extras["Tsuzuku"], size.max_extra_us)
+        print(f"Target: at most {size.max_extra_us:.0f} µs more than by hand: {mark}")
 
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=15)
+    for name, kind in (("contender", str), ("workspace", Path), ("width", int), ("steps", int)):
+        parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        workspace = make_workspace(Path(folder) / "workspace")
-        for size in SIZES:
-            compare(workspace, size, 2 if chosen.quick else chosen.rounds, chosen.quick)
+    if chosen.contender:
+        compete(chosen)
+        return
+    end_tidily()
+    for size in SIZES:
+        rounds = max(2 if chosen.quick else chosen.rounds * size.more_rounds, 2)
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            width, times = measure(make_workspace(Path(folder) / "workspace"), size, rounds)
+        report(
+            f"Step loop at {size.ms} ms (width {width}, {rounds} rounds of {ROUND} steps)",
+            size,
+            times,
+        )
+    if missing := [name for name, (package, _) in CONTENDERS.items() if not find_spec(package)]:
+        print(f"Not installed (pip install 'tsuzuku[bench]'): {', '.join(missing)}")
 
 
 if __name__ == "__main__":

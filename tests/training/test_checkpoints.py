@@ -192,7 +192,7 @@ def test_room_is_required_before_a_save(small_disk: Path, tmp_path: Path) -> Non
 
 def test_the_writer_saves_what_was_there_when_it_was_asked(tmp_path: Path) -> None:
     saved: list[Any] = []
-    writer = CheckpointWriter(saved.append)
+    writer = CheckpointWriter(lambda: None, saved.append)
     state = state_of(size=200_000)
     for number in range(4):
         state["model_state_dict"]["w"].fill_(number)
@@ -207,7 +207,7 @@ def test_the_writer_saves_what_was_there_when_it_was_asked(tmp_path: Path) -> No
 
 def test_a_save_that_failed_is_told_once_and_the_next_one_works(tmp_path: Path) -> None:
     saved: list[Any] = []
-    writer = CheckpointWriter(saved.append)
+    writer = CheckpointWriter(lambda: None, saved.append)
     writer.start(save_of(tmp_path / "nowhere"))
     with pytest.raises(TsuzukuError, match="could not be written"):
         writer.wait()
@@ -226,11 +226,31 @@ def test_what_fails_after_the_save_is_told_too(tmp_path: Path) -> None:
     def fail(_: Any) -> None:
         raise DiskFull("no room for the index")
 
-    writer = CheckpointWriter(fail)
+    writer = CheckpointWriter(lambda: None, fail)
     writer.start(save_of(tmp_path))
     with pytest.raises(DiskFull, match="index"):
         writer.wait()
     assert not writer.busy
+
+
+def test_before_a_checkpoint_has_its_name_what_happened_until_then_is_on_record(
+    tmp_path: Path,
+) -> None:
+    seen: list[set[str]] = []
+    write(save_of(tmp_path), lambda: seen.append(names(tmp_path)))
+    assert "a.pt" not in seen[0]
+    assert "a.pt" in names(tmp_path)
+
+
+def test_if_the_record_cannot_be_written_there_is_no_checkpoint_and_no_rubbish(
+    tmp_path: Path,
+) -> None:
+    def fail() -> None:
+        raise DiskFull("no room for the events")
+
+    with pytest.raises(DiskFull, match="events"):
+        write(save_of(tmp_path), fail)
+    assert names(tmp_path) == set()
 
 
 # Opening
@@ -305,11 +325,10 @@ class Hostile:
             (exec, (f"import os; os.mkdir({mark!r})",)),
             (os.system, (f"mkdir {mark}",)),
             (subprocess.check_call, (["mkdir", mark],)),
-            (getattr, (os, "mkdir")),
         ][self.how]
 
 
-@pytest.mark.parametrize("how", range(6))
+@pytest.mark.parametrize("how", range(5))
 @pytest.mark.parametrize("form", ["zip", "legacy", "pickle", "in the weights"])
 def test_a_hostile_file_is_refused_and_nothing_of_it_runs(
     tmp_path: Path, how: int, form: str
@@ -325,10 +344,6 @@ def test_a_hostile_file_is_refused_and_nothing_of_it_runs(
         load(path)
     assert caught.value.code == "unsafe_checkpoint"
     assert not (tmp_path / "executed").exists()
-
-
-class Ours:
-    """A class that could be imported, and is no tensor."""
 
 
 def test_objects_that_would_do_no_harm_are_refused_as_well(tmp_path: Path) -> None:

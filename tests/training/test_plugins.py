@@ -111,7 +111,8 @@ def test_a_constant_that_names_no_model_is_refused(plugin: Any, constant: str) -
 
 
 def test_imported_classes_do_not_count(plugin: Any) -> None:
-    code = "from torch.nn import Linear\nclass A(Linear):\n    def __init__(self):\n        super().__init__(1, 1)\n"
+    init = "    def __init__(self):\n        super().__init__(1, 1)\n"
+    code = f"from torch.nn import Linear\nclass A(Linear):\n{init}"
     assert type(model_of(plugin, code)[0]).__name__ == "A"
     with pytest.raises(PluginError, match="has no model"):
         make_model(plugin("models", "from torch.nn import Linear\n", "other"), {}, None)
@@ -141,7 +142,7 @@ class Config(BaseModel):
         ("def __init__(self, *, hidden):\n        self._init(hidden=hidden)", {"hidden": 5}),
         ("def __init__(self, **rest):\n        self._init(**rest)", {"hidden": 5}),
         (
-            "def __init__(self, config):\n        self._init(hidden=config.hidden + config['hidden'])",
+            "def __init__(self, config):\n        self._init(hidden=config.hidden * 2)",
             {"hidden": 10},
         ),
         (
@@ -157,7 +158,8 @@ class Config(BaseModel):
 def test_a_constructor_gets_what_it_asks_for_by_name(
     plugin: Any, code: str, seen: dict[str, Any]
 ) -> None:
-    body = f"class A(nn.Module):\n    {code}\n    def _init(self, **kw):\n        super().__init__()\n        self.seen = kw\n"
+    init = "    def _init(self, **kw):\n        super().__init__()\n        self.seen = kw\n"
+    body = f"class A(nn.Module):\n    {code}\n{init}"
     settings = {} if seen == {} else {"hidden": 5}
     model, resolved = model_of(plugin, body, settings)
     assert model.seen == seen
@@ -199,7 +201,8 @@ class A(nn.Module):
 
 
 def test_unknown_settings_of_a_plain_constructor_are_refused_by_path(plugin: Any) -> None:
-    code = "class A(nn.Module):\n    def __init__(self, hidden=3, depth=2):\n        super().__init__()\n"
+    init = "def __init__(self, hidden=3, depth=2):\n        super().__init__()\n"
+    code = f"class A(nn.Module):\n    {init}"
     with pytest.raises(SettingsError) as caught:
         model_of(plugin, code, {"hiden": 1, "zzz": 2})
     assert caught.value.problems == [
@@ -247,7 +250,8 @@ def test_a_data_sets_constant_and_config_work_as_a_models(plugin: Any) -> None:
     code = CONFIG + NOISE.replace('config.get("count", 64)', "config.hidden").replace(
         "config.get(", "{}.get("
     )
-    code += "class Base:\n    def __len__(self): ...\n    def __getitem__(self, i): ...\nDATASET = 'Noise'\n"
+    code += "class Base:\n    def __len__(self): ...\n    def __getitem__(self, i): ...\n"
+    code += "DATASET = 'Noise'\n"
     data = make_data(plugin("datasets", code), {})
     assert len(data.train) == 3
     assert data.settings == {"hidden": 3, "names": ["a"]}
@@ -311,7 +315,8 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_what_a_constructor_raises_is_one_sentence_with_its_line(
     plugin: Any, body: str, kind: type, said: str
 ) -> None:
-    code = f"class A(nn.Module):\n    def __init__(self, config):\n        super().__init__()\n        {body}\n"
+    init = "    def __init__(self, config):\n        super().__init__()\n"
+    code = f"class A(nn.Module):\n{init}        {body}\n"
     with pytest.raises(kind, match=said):
         model_of(plugin, code, {"path": 1})
 

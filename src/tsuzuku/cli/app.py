@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from click import ClickException
-from click.exceptions import Abort, Exit
 
 from tsuzuku import __version__
 from tsuzuku.core.errors import TsuzukuError
+
+# what a wrong command line raises; typer has had it from click, and has its own copy now
+USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 app = typer.Typer(
     name="tsuzuku",
@@ -28,9 +29,7 @@ app.add_typer(data, name="data")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE]...", help="Settings, e.g. num_epochs=3 model.latent_dim=8."
-    ),
+    typer.Argument(metavar="KEY=VALUE", help="Settings, e.g. num_epochs=3 model.latent_dim=8."),
 ]
 
 
@@ -59,12 +58,12 @@ def run(words: list[str] | None) -> int:
         if error.hint:
             print(f"  {error.hint}", file=sys.stderr)
         return error.exit_code
-    except Exit as done:
+    except typer.Exit as done:
         return done.exit_code
-    except ClickException as error:
+    except USAGE_ERROR as error:
         error.show()
         return error.exit_code
-    except (KeyboardInterrupt, Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:
         # the reader of a pipe has seen enough (`tsuzuku runs | head`)
@@ -105,7 +104,7 @@ def _top(  # pyright: ignore[reportUnusedFunction]
 @app.command()
 def init(
     context: typer.Context,
-    folder: Annotated[Path | None, typer.Argument(metavar="[DIR]")] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR")] = None,
 ) -> None:
     """Make a workspace: config.yaml, models/, datasets/, data/. Never overwrites anything."""
     from tsuzuku.cli.scaffold import init_workspace
@@ -161,7 +160,7 @@ def resume(
 
 @app.command()
 def stop(
-    context: typer.Context, run_id: Annotated[str | None, typer.Argument(metavar="[RUN]")] = None
+    context: typer.Context, run_id: Annotated[str | None, typer.Argument(metavar="RUN")] = None
 ) -> int:
     """Ask the running training to save and stop, and wait until it has."""
     from tsuzuku.cli.train import stop as run_stop
@@ -171,7 +170,7 @@ def stop(
 
 @app.command()
 def follow(
-    context: typer.Context, run_id: Annotated[str | None, typer.Argument(metavar="[RUN]")] = None
+    context: typer.Context, run_id: Annotated[str | None, typer.Argument(metavar="RUN")] = None
 ) -> int:
     """Watch a training; Ctrl-C ends the watching, not the training."""
     from tsuzuku.cli.train import follow as run_follow
@@ -233,7 +232,7 @@ def inspect(
 @app.command()
 def verify(
     context: typer.Context,
-    checkpoints: Annotated[list[str], typer.Argument(metavar="CHECKPOINT...")],
+    checkpoints: Annotated[list[str], typer.Argument(metavar="CHECKPOINT")],
     as_json: Json = False,
 ) -> int:
     """Check that checkpoints are whole: hash, structure and finite weights."""
@@ -258,7 +257,7 @@ def prune(
 def evaluate(
     context: typer.Context,
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT")],
-    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]")] = None,
+    dataset: Annotated[str | None, typer.Argument(metavar="DATASET")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure a checkpoint on the validation samples of its data set, or of another one."""
@@ -272,7 +271,7 @@ def predict(
     context: typer.Context,
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT")],
     inputs: Annotated[
-        list[str], typer.Argument(metavar="INPUT...", help="Files, or numbers of data samples.")
+        list[str], typer.Argument(metavar="INPUT", help="Files, or numbers of data samples.")
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Where pictures and curves are written.")

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from tsuzuku.cli.console import ask_worker, console, number, print_json, size, table, when
+from tsuzuku.cli.console import ask_worker, console, number, print_json, show, size, table, when
 from tsuzuku.cli.train import open_store
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound
 from tsuzuku.core.pruning import prune as prune_run
@@ -16,6 +16,8 @@ from tsuzuku.core.resume import find_checkpoint
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import Workspace
+
+SHOWN_APART = frozenset({"timestamp", "model_params", "training_time", "source_sha256"})
 
 
 def inspect(workspace: Workspace, name: str, as_json: bool) -> None:
@@ -39,17 +41,21 @@ def inspect(workspace: Workspace, name: str, as_json: bool) -> None:
         "best": number(info.get("best_val_loss")),
         "parameters": f"{parameters:,} in {len(tensors)} tensors",
         "saved": when(metadata["timestamp"]) if "timestamp" in metadata else "–",
-        **{k: v for k, v in metadata.items() if k not in ("timestamp", "model_params")},
+        **{k: v for k, v in metadata.items() if k not in SHOWN_APART},
     }
+    if "training_time" in metadata:
+        facts["training time"] = f"{metadata['training_time']:.1f} s"
+    for label, digest in (metadata.get("source_sha256") or {}).items():
+        facts[label] = digest
     rows = table("", "")
     rows.show_header = False
     for key, value in facts.items():
-        rows.add_row(f"[bold]{key}[/]", escape(str(value)))
-    console.print(rows)
+        rows.add_row(f"[bold]{key}[/]", "–" if value is None else escape(str(value)))
+    show(rows)
     layers = table("tensor", "type", "shape", "values", right=("values",))
     for key, (kind, shape) in tensors.items():
         layers.add_row(key, kind, escape(str(shape)), f"{math.prod(shape):,}")
-    console.print(layers)
+    show(layers)
 
 
 def verify(workspace: Workspace, names: list[str], as_json: bool) -> int:
@@ -101,7 +107,7 @@ def evaluate(workspace: Workspace, name: str, dataset: str | None, as_json: bool
     rows = table("metric", "value", right=("value",))
     for key, value in answer["metrics"].items():
         rows.add_row(key, number(value))
-    console.print(rows)
+    show(rows)
 
 
 def predict(

@@ -48,6 +48,14 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     return made
 
 
+def show(rows: Table) -> None:
+    """Print a table; in a file or a pipe without the spaces that fill it up."""
+    with console.capture() as captured:
+        console.print(rows)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
+
+
 def when(seconds: float) -> str:
     """A time as people write it, in their time zone."""
     return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from tsuzuku.cli.console import ask_worker, console
 from tsuzuku.core import plugin_files
 from tsuzuku.core.config_loader import suggest
-from tsuzuku.core.errors import WrongInput
+from tsuzuku.core.errors import WrongInput, full_stop
 from tsuzuku.core.workspace import Workspace
 
 MADE = {"digits": "data/digits"}
@@ -31,7 +31,9 @@ def download(workspace: Workspace, name: str) -> int:
     workspace.config()
     known = downloads(workspace)
     if name not in known:
-        raise WrongInput(f"No download is known for {name!r}{suggest(name, sorted(known))}.")
+        raise WrongInput(
+            full_stop(f"No download is known for {name!r}{suggest(name, sorted(known))}")
+        )
     target = workspace.root / str(known[name].get("path", f"data/{name}"))
     words = ("--name", name, "--spec", json.dumps(known[name]), "--target", str(target))
     bar = Progress(
@@ -57,7 +59,7 @@ def download(workspace: Workspace, name: str) -> int:
 def make(workspace: Workspace, name: str) -> int:
     workspace.config()
     if name not in MADE:
-        raise WrongInput(f"{name!r} cannot be made{suggest(name, sorted(MADE))}.")
+        raise WrongInput(full_stop(f"{name!r} cannot be made{suggest(name, sorted(MADE))}"))
     target = workspace.root / MADE[name]
     for _ in ask_worker(workspace.root, "make", "--name", name, "--target", str(target)):
         pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tsuzuku.cli.console import coloured, console, number, print_json, size, table, when
+from tsuzuku.cli.console import coloured, console, number, print_json, show, size, table, when
 from tsuzuku.cli.train import open_store
 from tsuzuku.core.schemas import ACTIVE, Run
 from tsuzuku.core.store import Store
@@ -52,7 +52,7 @@ def runs(
             str(r.attempt),
             r.parent or "",
         )
-    console.print(rows)
+    show(rows)
 
 
 def status(workspace: Workspace, as_json: bool) -> None:
@@ -114,7 +114,7 @@ def checkpoints(
             when(c.created_at),
             ", ".join(c.kept_because),
         )
-    console.print(rows)
+    show(rows)
 
 
 def _run(store: Store, run: Run) -> dict[str, Any]:

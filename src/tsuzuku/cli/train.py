@@ -11,11 +11,11 @@ from typing import Any
 
 from rich.markup import escape
 
-from tsuzuku.cli.console import console, print_json, table
+from tsuzuku.cli.console import console, print_json, show, table
 from tsuzuku.cli.watch import Watch, summary
 from tsuzuku.cli.watch import follow as follow_events
 from tsuzuku.core import launch
-from tsuzuku.core.config_loader import parse_overrides
+from tsuzuku.core.config_loader import Difference, parse_overrides
 from tsuzuku.core.errors import NotFound
 from tsuzuku.core.resume import Plan, newest_checkpoint, plan_resume, plan_training
 from tsuzuku.core.schemas import ACTIVE, Event, Status
@@ -67,20 +67,27 @@ def carry_out(workspace: Workspace, store: Store, plan: Plan) -> int:
             f"Nothing is left to train: {plan.origin} has {done} of {total} epochs. "
             f"num_epochs={total * 2} goes on, --fresh begins anew."
         )
+        if changed := [d for d in plan.differences if d.changes_result]:
+            console.print("These settings would take effect only then:")
+            show_differences(changed)
         return 0
     after = store.last_seq()
     launched = launch.prepare(workspace, store, plan)
     words = {"fresh": "New run", "continue": "Continuing run", "branch": "New run"}[plan.mode]
     origin = f", branched from {plan.origin}" if plan.mode == "branch" else ""
     console.print(f"{words} [bold]{launched.run.run_id}[/]{origin}")
-    for difference in plan.differences:
-        console.print(f"  {difference.key}: {difference.old} → {difference.new}", markup=False)
+    show_differences(plan.differences)
     process = launch.spawn(workspace, launched.run)
     code = watch_worker(store, launched.run, process, after)
     if code == 0:
         summary(store, launched.run.run_id)
         console.print(f"[dim]{launched.run.path}[/]")
     return code
+
+
+def show_differences(differences: list[Difference]) -> None:
+    for d in differences:
+        console.print(f"  {d.key}: {d.old} → {d.new}", markup=False)
 
 
 def watch_worker(store: Store, run: RunDir, process: subprocess.Popen[bytes], after: int) -> int:
@@ -184,7 +191,7 @@ def show_plan(plan: Plan, as_json: bool) -> None:
         rows = table("setting", "was", "will be", "changes the result")
         for d in plan.differences:
             rows.add_row(d.key, str(d.old), str(d.new), "yes" if d.changes_result else "no")
-        console.print(rows)
+        show(rows)
 
 
 def open_store(workspace: Workspace) -> Store:

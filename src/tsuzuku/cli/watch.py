@@ -10,7 +10,7 @@ from typing import Any, Self
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from tsuzuku.cli.console import console, number, table
+from tsuzuku.cli.console import console, number, show, table
 from tsuzuku.core.schemas import FINAL, Event
 from tsuzuku.core.store import Store
 
@@ -152,4 +152,4 @@ def summary(store: Store, run_id: str) -> None:
                 str(high[1]),
                 number(values[-1][0]),
             )
-    console.print(rows)
+    show(rows)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -36,6 +36,12 @@ class Config:
 
     settings: WorkspaceSettings
     path: Path
+    overrides: Tree = field(default_factory=dict[str, Any])
+
+    @property
+    def where(self) -> str:
+        """What to call the place where a setting is wrong."""
+        return f"{self.path} and the overrides" if self.overrides else str(self.path)
 
 
 def read_yaml(path: Path) -> Tree:
@@ -100,22 +106,29 @@ def load(path: Path, overrides: Tree | None = None) -> Config:
     settings = checked(WorkspaceSettings, tree, "", problems)
     if isinstance(training := tree.get("training"), dict):
         checked(TrainingSettings, cast(Tree, training), "training", problems)
+    where = Config(WorkspaceSettings(), path, overrides or {}).where
     if settings is None or problems:
-        raise SettingsError(problems, str(path))
-    return Config(settings, path)
+        raise SettingsError(problems, where)
+    return Config(settings, path, overrides or {})
 
 
 def resolve(config: Config, model: str, dataset: str, preset: Tree | None = None) -> RunSettings:
-    """The settings of a run: plug-in's preset, then `training`, then `models.<model>.training`."""
+    """The settings of a run.
+
+    A plug-in's preset, `training`, `models.<model>.training`, overrides: the later go before.
+    """
     settings = config.settings
     of_model = dict(settings.models.get(model) or {})
     own: Any = of_model.pop("training", None) or {}
     problems: list[str] = []
     if not isinstance(own, dict):
-        raise SettingsError([f"models.{model}.training has to be a mapping"], str(config.path))
+        raise SettingsError([f"models.{model}.training has to be a mapping"], config.where)
     # checked alone first, so that what is wrong is named by the path at which it stands
     checked(TrainingSettings, cast(Tree, own), f"models.{model}.training", problems)
-    layers = [preset or {}, settings.training, cast(Tree, own)]
+    asked = _among(settings.training, config.overrides.get("training"))
+    of_asked: Any = (config.overrides.get("models") or {}).get(model) or {}
+    own_asked = _among(cast(Tree, own), of_asked.get("training"))
+    layers = [preset or {}, settings.training, cast(Tree, own), asked, own_asked]
     merged = OmegaConf.to_container(
         OmegaConf.merge(*[OmegaConf.create(canonical(x)) for x in layers])
     )
@@ -123,7 +136,7 @@ def resolve(config: Config, model: str, dataset: str, preset: Tree | None = None
         TrainingSettings, cast(Tree, merged), "training", [] if problems else problems
     )
     if training is None or problems:
-        raise SettingsError(problems, str(config.path))
+        raise SettingsError(problems, config.where)
     return RunSettings(
         model_name=model,
         dataset_name=dataset,
@@ -225,6 +238,18 @@ def read_run_settings(run_dir: Path) -> RunSettings:
         raise WrongInput(f"{path} cannot be read: {_first_line(error)}.") from None
 
 
+def _among(resolved: Tree, wanted: Any) -> Tree:
+    """The part of `resolved` that stands where `wanted` has something."""
+    if not isinstance(wanted, dict):
+        return {}
+    part: Tree = {}
+    for key, value in cast(Tree, wanted).items():
+        inner = resolved.get(key)
+        nested = isinstance(value, dict) and isinstance(inner, dict)
+        part[key] = _among(cast(Tree, inner), value) if nested else inner
+    return part
+
+
 def _full_path(key: str, model: str, dataset: str) -> str:
     head, dot, rest = key.partition(".")
     if head == "model" and dot and model:
@@ -232,6 +257,9 @@ def _full_path(key: str, model: str, dataset: str) -> str:
     if head == "dataset" and dot and dataset:
         return f"datasets.{dataset}.{rest}"
     if head in TrainingSettings.model_fields or head in CHECKPOINT_ALIASES:
+        return f"training.{key}"
+    if not dot and head not in WorkspaceSettings.model_fields:
+        # most likely a training setting misspelt, and that is where its neighbours are listed
         return f"training.{key}"
     return key
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def full_stop(text: str) -> str:
+    """`text` as a sentence: with a full stop unless it has its own end."""
+    return text if text.endswith((".", "?", "!")) else text + "."
+
+
 class TsuzukuError(Exception):
     """Something that a person can act on.
 

@@ -36,6 +36,8 @@ def prepare(workspace: Workspace, store: Store, plan: Plan) -> Launched:
         identity = run.read_identity()
         identity["requested"] = plan.settings.model_dump(mode="json")
         _write_identity(run, identity)
+        # final weights are those of a completed run, which this one no longer is
+        run.weights.unlink(missing_ok=True)
         attempts = store.attempts(run.run_id)
         store.update_run(
             run.run_id, status="starting", total_epochs=plan.settings.training.num_epochs

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tsuzuku.core.config_loader import suggest
-from tsuzuku.core.errors import WrongInput
+from tsuzuku.core.errors import WrongInput, full_stop
 
 Kind = Literal["models", "datasets"]
 BUILTIN = Path(__file__).parent.parent
@@ -79,7 +79,7 @@ def find(kind: Kind, name: str, root: Path, available: list[str] | None = None) 
             code=f"unknown_{kind[:-1]}",
         )
     raise WrongInput(
-        f"There is no {word} {name!r}{suggest(name, offered)}.",
+        full_stop(f"There is no {word} {name!r}{suggest(name, offered)}"),
         f"Your own go to {kind}/<name>.py in the workspace.",
         code=f"unknown_{kind[:-1]}",
     )

@@ -160,9 +160,10 @@ def find_folder(path: str | None) -> Path:
             raise FileNotFoundError(f"{folder} is not a folder; {ADVICE}.")
         return folder
     for place in PLACES:
-        if Path(place).is_dir():
+        # a download that failed leaves an empty folder
+        if any(Path(place).glob("train-images*")):
             return Path(place)
-    raise FileNotFoundError(f"None of the folders {', '.join(PLACES)} exists; {ADVICE}.")
+    raise FileNotFoundError(f"None of the folders {', '.join(PLACES)} has the data; {ADVICE}.")
 
 
 def find_file(folder: Path, stem: str, kind: str) -> Path:

@@ -26,6 +26,7 @@ from tsuzuku.core.errors import CorruptCheckpoint, DiskFull, TsuzukuError
 from tsuzuku.training.snapshot import Snapshot, tensors_in
 
 REQUIRED = ("model_state_dict", "epoch", "config")
+FRESH = "--fresh begins a new run without it."
 RESERVE = 16 << 20
 """Bytes that stay free on the disk beside a checkpoint, for the events and the log."""
 
@@ -166,8 +167,8 @@ def require_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed + RESERVE:
         raise DiskFull(
-            f"The disk is full: a checkpoint needs {(needed + RESERVE) >> 20:,} MiB in {folder} "
-            f"and {free >> 20:,} MiB are free."
+            f"The disk is full: a checkpoint needs {(needed + RESERVE) / 2**20:,.1f} MiB in "
+            f"{folder} and {free / 2**20:,.1f} MiB are free."
         )
 
 
@@ -198,7 +199,9 @@ def load(path: Path) -> dict[str, Any]:
         RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError, IndexError,
         AttributeError, AssertionError, MemoryError, zipfile.BadZipFile, UnicodeDecodeError,
     ) as error:  # fmt: skip
-        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        said = "its contents make no sense"
+        if isinstance(error, RuntimeError | OSError):
+            said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise CorruptCheckpoint(f"{path.name} cannot be opened: {said[:200]}.") from None
     if not isinstance(loaded, dict):
         raise CorruptCheckpoint(f"{path.name} holds a {type(loaded).__name__}, not a checkpoint.")
@@ -217,7 +220,7 @@ def check_weights(model: torch.nn.Module, state: Mapping[str, Any], name: str) -
     for key, tensor in own.items():
         if key not in state:
             raise CorruptCheckpoint(
-                f"{name} is of another model: it has no {key!r}.", code="other_model"
+                f"{name} is of another model: it has no {key!r}.", FRESH, code="other_model"
             )
         shape = getattr(state[key], "shape", None)
         if isinstance(tensor, torch.Tensor) and shape != tensor.shape:  # pyright: ignore
@@ -225,12 +228,13 @@ def check_weights(model: torch.nn.Module, state: Mapping[str, Any], name: str) -
                 f"{name} is of another model: {key!r} has the shape "
                 f"{list(shape) if shape is not None else 'of no tensor'} there and "
                 f"{list(tensor.shape)} here.",
+                FRESH,
                 code="other_model",
             )
     extra = next((key for key in state if key not in own), None)
     if extra is not None:
         raise CorruptCheckpoint(
-            f"{name} is of another model: {extra!r} is not in this one.", code="other_model"
+            f"{name} is of another model: {extra!r} is not in this one.", FRESH, code="other_model"
         )
 
 

@@ -25,10 +25,17 @@ def final_weights(model: torch.nn.Module, path: Path, *, half: bool, settings: R
     }
     target = _halved(model) if half else model
     save_model(target, str(draft), metadata=note)
+    draft.chmod(0o666 & ~_umask())  # safetensors keeps it from everybody else
     with draft.open("rb") as file:
         os.fsync(file.fileno())
     draft.replace(path)
     sync_folder(path.parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _halved(model: torch.nn.Module) -> torch.nn.Module:

@@ -33,6 +33,8 @@ class Trained:
     model: Any
     data: Data
     device: torch.device
+    epoch: int
+    """The epoch (from 0) that the checkpoint ended, or was in the middle of."""
 
 
 def open_trained(
@@ -58,11 +60,15 @@ def open_trained(
     model, _ = make_model(model_plugin, settings.model, data.train)
     check_weights(model, saved["model_state_dict"], checkpoint.name)
     model.load_state_dict(saved["model_state_dict"])
-    return Trained(settings, model_plugin, model.to(device).eval(), data, device)
+    epoch = checkpoint.epoch - bool(checkpoint.info.get("end_of_epoch"))
+    return Trained(settings, model_plugin, model.to(device).eval(), data, device, epoch)
 
 
 def evaluate(trained: Trained) -> dict[str, float]:
-    """The validation metrics on the data set's validation samples."""
+    """The validation metrics on the data set's validation samples.
+
+    Randomness is that of the checkpoint's own validation, so that its numbers come out again.
+    """
     _, sampler, source = make_samplers(trained.data, trained.settings)
     if sampler is None:
         raise WrongInput(
@@ -72,10 +78,11 @@ def evaluate(trained: Trained) -> dict[str, float]:
     measure = getattr(trained.model, "validate", None) or trained.model
     total = Averages()
     loader = BatchLoader(source, 0, pin_memory=False)
+    sampler.seek(trained.epoch, 0)
     with torch.no_grad():
         for index, batch in enumerate(loader.batches(sampler)):
-            seed = position_seed(trained.settings.training.seed, "validate", 0, index)
-            seed_all(seed, trained.device)
+            seed = trained.settings.training.seed
+            seed_all(position_seed(seed, "validate", trained.epoch, index), trained.device)
             result = guarded(trained.plugin, lambda b=batch: measure(to_device(b, trained.device)))
             total.add(result, sampler.size_of(index), trained.settings.model_name)
     return total.means()
