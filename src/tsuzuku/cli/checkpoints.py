@@ -45,8 +45,8 @@ def inspect(workspace: Workspace, name: str, as_json: bool) -> None:
     }
     if "training_time" in metadata:
         facts["training time"] = f"{metadata['training_time']:.1f} s"
-    for label, digest in (metadata.get("source_sha256") or {}).items():
-        facts[label] = digest
+    sources: dict[str, str] = metadata.get("source_sha256") or {}
+    facts |= sources
     rows = table("", "")
     rows.show_header = False
     for key, value in facts.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from tsuzuku.cli.console import coloured, console, number, print_json, show, size, table, when
@@ -22,7 +23,9 @@ def runs(
     if rebuild:
         from tsuzuku.core.rebuild import rebuild_from_folders
 
-        count = rebuild_from_folders(workspace)
+        count, left_out = rebuild_from_folders(workspace)
+        for sentence in left_out:
+            print(sentence, file=sys.stderr)
         if not as_json:
             console.print(f"The database was made again from {count} run folders.")
     with open_store(workspace) as store:

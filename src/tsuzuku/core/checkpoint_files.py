@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tsuzuku.core.errors import CorruptCheckpoint
+from tsuzuku.core.schemas import jsonable
 from tsuzuku.core.workspace import RunDir, sync_folder, write_atomically
 
 SUFFIXES = (".pt", ".pth")
@@ -130,7 +131,9 @@ def publish(path: Path, info: Mapping[str, Any]) -> CheckpointFile:
     """
     if path.exists():
         set_aside(path, "replaced")
-    write_atomically(sidecar(path), json.dumps(info, ensure_ascii=False, indent=1), sync=False)
+    write_atomically(
+        sidecar(path), json.dumps(jsonable(info), ensure_ascii=False, indent=1), sync=False
+    )
     temporary(path).replace(path)
     sync_folder(path.parent)
     return CheckpointFile(path, info)
@@ -150,8 +153,18 @@ def link_latest(target: Path, name: str) -> None:
 
 def link_best(target: CheckpointFile, name: str) -> None:
     """Keep `target` under the name `name` too, so that it outlives the file it came from."""
-    best = target.path.with_name(name)
-    draft = temporary(best)
+    _share(target, name, {**target.info, "role": "best", "copy_of": target.name})
+
+
+def restore_original(best: CheckpointFile) -> CheckpointFile:
+    """Give a `best` the name of the checkpoint it was a copy of back, beside its own."""
+    info = {k: v for k, v in best.info.items() if k != "copy_of"} | {"role": "checkpoint"}
+    return _share(best, str(best.info["copy_of"]), info)
+
+
+def _share(target: CheckpointFile, name: str, info: Mapping[str, Any]) -> CheckpointFile:
+    path = target.path.with_name(name)
+    draft = temporary(path)
     draft.unlink(missing_ok=True)
     try:
         draft.hardlink_to(target.path)
@@ -162,10 +175,12 @@ def link_best(target: CheckpointFile, name: str) -> None:
                 copy.write(chunk)
             copy.flush()
             os.fsync(copy.fileno())
-    info = {**target.info, "role": "best", "copy_of": target.name}
-    write_atomically(sidecar(best), json.dumps(info, ensure_ascii=False, indent=1), sync=False)
-    draft.replace(best)
-    sync_folder(best.parent)
+    write_atomically(
+        sidecar(path), json.dumps(jsonable(info), ensure_ascii=False, indent=1), sync=False
+    )
+    draft.replace(path)
+    sync_folder(path.parent)
+    return CheckpointFile(path, info)
 
 
 def sweep(run: RunDir) -> list[str]:
@@ -201,9 +216,10 @@ def set_aside(path: Path, word: str = "corrupt") -> Path:
     while target.exists():
         number += 1
         target = path.with_name(f"{path.name}.{word}-{number}")
-    if sidecar(path).exists():
-        sidecar(path).replace(sidecar(path).with_name(target.name + ".json"))
+    # the file first: a crash in between leaves a sidecar alone, which is swept
     path.replace(target)
+    if sidecar(path).exists():
+        sidecar(path).replace(sidecar(target))
     sync_folder(path.parent)
     return target
 

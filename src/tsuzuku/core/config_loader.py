@@ -82,7 +82,7 @@ def parse_overrides(words: Sequence[str], model: str = "", dataset: str = "") ->
         raise SettingsError(problems, "overrides")
     try:
         return cast(Tree, OmegaConf.to_container(OmegaConf.from_dotlist(dotlist), resolve=False))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, IndexError) as error:
         raise SettingsError([_first_line(error)], "overrides") from None
 
 
@@ -92,9 +92,8 @@ def load(path: Path, overrides: Tree | None = None) -> Config:
     Raises WrongInput for a file that is not YAML and SettingsError for wrong settings.
     """
     try:
-        merged = OmegaConf.merge(
-            OmegaConf.create(read_yaml(path)), OmegaConf.create(overrides or {})
-        )
+        layers = [_canonical_sections(tree) for tree in (read_yaml(path), overrides or {})]
+        merged = OmegaConf.merge(*[OmegaConf.create(layer) for layer in layers])
         tree = cast(Tree, OmegaConf.to_container(merged, resolve=True))
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if getattr(error, "full_key", None) else ""
@@ -126,9 +125,12 @@ def resolve(config: Config, model: str, dataset: str, preset: Tree | None = None
     # checked alone first, so that what is wrong is named by the path at which it stands
     checked(TrainingSettings, cast(Tree, own), f"models.{model}.training", problems)
     asked = _among(settings.training, config.overrides.get("training"))
-    of_asked: Any = (config.overrides.get("models") or {}).get(model) or {}
-    own_asked = _among(cast(Tree, own), of_asked.get("training"))
-    layers = [preset or {}, settings.training, cast(Tree, own), asked, own_asked]
+    of_model_asked: Tree = cast(Tree, config.overrides.get("models") or {}).get(model) or {}
+    own_asked = _among(cast(Tree, own), of_model_asked.get("training"))
+    if problems:
+        raise SettingsError(problems, config.where)
+    preset = preset if isinstance(preset, dict) else {}  # pyright: ignore[reportUnnecessaryIsInstance]
+    layers = [preset, settings.training, cast(Tree, own), asked, own_asked]
     merged = OmegaConf.to_container(
         OmegaConf.merge(*[OmegaConf.create(canonical(x)) for x in layers])
     )
@@ -147,15 +149,33 @@ def resolve(config: Config, model: str, dataset: str, preset: Tree | None = None
     )
 
 
+def _canonical_sections(tree: Tree) -> Tree:
+    """A configuration whose training sections have aliases replaced."""
+    copy = dict(tree)
+    if isinstance(training := tree.get("training"), dict):
+        copy["training"] = canonical(cast(Tree, training))
+    models = tree.get("models")
+    if isinstance(models, dict):
+        copy["models"] = {
+            name: _canonical_sections(cast(Tree, model)) if isinstance(model, dict) else model
+            for name, model in cast(Tree, models).items()
+        }
+    return copy
+
+
 def canonical(training: Mapping[str, Any]) -> Tree:
-    """`training` with aliases replaced, so that layers that use either name merge."""
-    tree = {k: v for k, v in training.items() if k not in CHECKPOINT_ALIASES}
-    inner: Tree = dict(tree.get("checkpoint") or {})
+    """`training` with aliases replaced, so that layers that use either name merge.
+
+    What is given by both names in one layer is left, for the check to refuse.
+    """
+    if not isinstance(training.get("checkpoint"), dict | None):
+        return dict(training)
+    tree: Tree = dict(training)
+    inner: Tree = dict(training.get("checkpoint") or {})
     for alias, name in zip(CHECKPOINT_ALIASES, ("save_freq", "keep_last_n"), strict=True):
-        for source in (training, inner):
-            if alias in source:
-                inner[name] = source[alias]
-        inner.pop(alias, None)
+        for source in (tree, inner):
+            if alias in source and name not in inner:
+                inner[name] = source.pop(alias)
     return {**tree, "checkpoint": inner} if inner else tree
 
 
@@ -238,13 +258,33 @@ def read_run_settings(run_dir: Path) -> RunSettings:
         raise WrongInput(f"{path} cannot be read: {_first_line(error)}.") from None
 
 
-def _among(resolved: Tree, wanted: Any) -> Tree:
-    """The part of `resolved` that stands where `wanted` has something."""
+def resolved(tree: Tree) -> Tree:
+    """`tree` with interpolations filled in; raises SettingsError if one cannot be."""
+    try:
+        return cast(Tree, OmegaConf.to_container(OmegaConf.create(tree), resolve=True))
+    except OmegaConfBaseException as error:
+        raise SettingsError([_first_line(error)], "overrides") from None
+
+
+def laid_over(old: Tree, new: Tree) -> Tree:
+    """`old` with what `new` has on top, mapping by mapping."""
+    merged = dict(old)
+    for key, value in new.items():
+        inner = merged.get(key)
+        if isinstance(value, dict) and isinstance(inner, dict):
+            merged[key] = laid_over(cast(Tree, inner), cast(Tree, value))
+        else:
+            merged[key] = value
+    return merged
+
+
+def _among(tree: Tree, wanted: Any) -> Tree:
+    """The part of `tree` that stands where `wanted` has something."""
     if not isinstance(wanted, dict):
         return {}
     part: Tree = {}
     for key, value in cast(Tree, wanted).items():
-        inner = resolved.get(key)
+        inner = tree.get(key)
         nested = isinstance(value, dict) and isinstance(inner, dict)
         part[key] = _among(cast(Tree, inner), value) if nested else inner
     return part
@@ -279,7 +319,7 @@ def _is_section(thing: Any) -> bool:
 
 
 def _flat(tree: Any, prefix: str = "") -> Tree:
-    if not isinstance(tree, dict) or not tree:
+    if not isinstance(tree, dict):
         return {prefix: tree}
     flat: Tree = {}
     for key, value in cast(Tree, tree).items():

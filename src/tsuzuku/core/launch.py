@@ -8,10 +8,11 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from tsuzuku.core import checkpoint_files
 from tsuzuku.core.config_loader import dump_yaml
 from tsuzuku.core.resume import Plan
 from tsuzuku.core.schemas import Run
@@ -43,6 +44,9 @@ def prepare(workspace: Workspace, store: Store, plan: Plan) -> Launched:
             run.run_id, status="starting", total_epochs=plan.settings.training.num_epochs
         )
         return Launched(run, len(attempts) + 1, plan.origin)
+    if plan.checkpoint is not None and plan.checkpoint.info.get("role") == "best":
+        # the file that it was copied from is gone, and `best` itself may be replaced any time
+        plan = replace(plan, checkpoint=checkpoint_files.restore_original(plan.checkpoint))
     run = workspace.new_run_dir(datetime.now())
     now = time.time()
     sources: dict[str, str] = {}

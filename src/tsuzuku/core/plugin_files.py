@@ -41,7 +41,7 @@ class PluginFile:
         """
         try:
             tree = ast.parse(self.path.read_bytes())
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None  # importing it will say what is wrong, with the line
         for node in tree.body:
             targets = node.targets if isinstance(node, ast.Assign) else []
@@ -50,7 +50,7 @@ class PluginFile:
             if any(isinstance(t, ast.Name) and t.id == constant for t in targets):
                 try:
                     return ast.literal_eval(node.value)  # pyright: ignore
-                except ValueError:
+                except (ValueError, TypeError, RecursionError, MemoryError):
                     return None
         return None
 

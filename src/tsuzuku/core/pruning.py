@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,19 +27,28 @@ def prune(run: RunDir, policy: CheckpointSettings, store: Store, *, dry: bool = 
 
     `dry` only says what would go. Raises CorruptCheckpoint if the newest one does not verify.
     """
-    files, _ = checkpoint_files.in_folder(run.checkpoints)
     pinned = {c.name for c in store.checkpoints(run_id=run.run_id) if c.pinned}
     prefix = f"{run.run_id}/"
     parents = [r.parent for r in store.runs() if r.parent and r.parent.startswith(prefix)]
-    in_use = {parent.removeprefix(prefix) for parent in parents}
-    reasons = retention.decide(
-        [_candidate(f, policy.monitor, pinned) for f in files], policy, in_use
-    )
-    gone = [f for f in files if not reasons[f.name]]
-    if gone and not dry:
+    files, _ = checkpoint_files.in_folder(run.checkpoints)
+    surveyed = survey(files, policy, pinned, {parent.removeprefix(prefix) for parent in parents})
+    if surveyed.removed and not dry:
         checkpoint_files.check(files[-1])
-        for file in gone:
-            checkpoint_files.remove(file.path)
+        for name in surveyed.removed:
+            checkpoint_files.remove(run.checkpoints / name)
+    return surveyed
+
+
+def survey(
+    files: Sequence[CheckpointFile],
+    policy: CheckpointSettings,
+    pinned: Collection[str] = (),
+    in_use: Collection[str] = (),
+) -> Pruned:
+    """What the policy keeps of a run's checkpoints (oldest first), and what it would remove."""
+    candidates = [_candidate(f, policy.monitor, pinned) for f in files]
+    reasons = retention.decide(candidates, policy, in_use)
+    gone = [f.name for f in files if not reasons[f.name]]
     best = [f for f in files if "best" in reasons[f.name]]
     records = [
         index_record(
@@ -52,7 +62,7 @@ def prune(run: RunDir, policy: CheckpointSettings, store: Store, *, dry: bool = 
         for f in files
         if reasons[f.name]
     ]
-    return Pruned(records, [f.name for f in gone])
+    return Pruned(records, gone)
 
 
 def index_record(file: CheckpointFile, **more: Any) -> Checkpoint:
@@ -74,7 +84,7 @@ def index_record(file: CheckpointFile, **more: Any) -> Checkpoint:
     )
 
 
-def _candidate(file: CheckpointFile, monitor: str, pinned: set[str]) -> retention.Candidate:
+def _candidate(file: CheckpointFile, monitor: str, pinned: Collection[str]) -> retention.Candidate:
     metrics = file.info["metrics"]
     value = metrics.get(monitor, metrics.get("train_loss") if monitor == "val_loss" else None)
     end = bool(file.info.get("end_of_epoch"))

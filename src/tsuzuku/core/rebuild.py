@@ -14,27 +14,39 @@ from typing import Any
 
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.database import explained
-from tsuzuku.core.errors import Busy
-from tsuzuku.core.pruning import index_record
+from tsuzuku.core.errors import Busy, WrongInput
+from tsuzuku.core.pruning import survey
 from tsuzuku.core.schemas import ACTIVE, Attempt, Checkpoint, Event, Run
+from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.store import Store, reported
 from tsuzuku.core.workspace import RunDir, Workspace
 
+Recovered = tuple[Run, list[Attempt], Iterable[Event], list[Checkpoint]]
 
-def rebuild_from_folders(workspace: Workspace) -> int:
-    """Make `outputs/tsuzuku.db` anew from the run folders; return the number of runs.
 
-    Raises Busy while a worker is alive, which would go on writing to the old file.
+def rebuild_from_folders(workspace: Workspace) -> tuple[int, list[str]]:
+    """Make `outputs/tsuzuku.db` anew from the run folders.
+
+    Returns the number of runs, and a sentence for each folder that had to be left out. Raises Busy while a worker is alive, which would go on writing to the old file.
     """
     folders = list(workspace.run_dirs())
     alive = next((run for run in folders if run.worker() is not None), None)
     if alive is not None:
         raise Busy(f"Run {alive.run_id} is being trained; stop it before the database is rebuilt.")
-    rebuild(workspace.db, (_recovered(run) for run in folders))
-    return len(folders)
+    left_out: list[str] = []
+
+    def readable() -> Iterator[Recovered]:
+        for run in folders:
+            try:
+                yield _recovered(run)
+            except (WrongInput, ValueError, KeyError, TypeError) as error:
+                left_out.append(f"{run.path} was left out: {error}")
+
+    rebuild(workspace.db, readable())
+    return len(folders) - len(left_out), left_out
 
 
-def _recovered(run: RunDir) -> tuple[Run, list[Attempt], Iterable[Event], list[Checkpoint]]:
+def _recovered(run: RunDir) -> Recovered:
     identity = run.read_identity()
     files, _ = checkpoint_files.in_folder(run.checkpoints)
     attempts = [Attempt.model_validate(a) for a in identity.get("attempts", [])]
@@ -56,7 +68,9 @@ def _recovered(run: RunDir) -> tuple[Run, list[Attempt], Iterable[Event], list[C
         changes["status"] = "crashed"
     if files:
         changes["best_metric"] = files[-1].info.get("best_val_loss")
-    checkpoints = [index_record(f, is_latest=f is files[-1]) for f in files]
+    policy = RunSettings.model_validate(identity["requested"]).training.checkpoint
+    # whatever is there stays; a policy that is stricter now is for the next pass to apply
+    checkpoints = survey(files, policy.model_copy(update={"keep_last_n": None})).records
     return record.model_copy(update=changes), attempts, _journal(run), checkpoints
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
-
-from omegaconf import OmegaConf
 
 from tsuzuku.core import checkpoint_files, plugin_files
 from tsuzuku.core.checkpoint_files import CheckpointFile
@@ -17,9 +14,12 @@ from tsuzuku.core.config_loader import (
     canonical,
     checked,
     differences,
+    laid_over,
+    parse_overrides,
     resolve,
+    resolved,
 )
-from tsuzuku.core.errors import Busy, NotFound, SettingsError, WrongInput
+from tsuzuku.core.errors import Busy, CorruptCheckpoint, NotFound, SettingsError, WrongInput
 from tsuzuku.core.plugin_files import PluginFile
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.store import Store
@@ -82,8 +82,6 @@ def plan_training(
 
 def plan_resume(workspace: Workspace, store: Store, target: str, overrides: list[str]) -> Plan:
     """Plan `resume RUN_OR_CHECKPOINT key=value …`: the run's own settings, changed as asked."""
-    from tsuzuku.core.config_loader import parse_overrides
-
     checkpoint = None
     try:
         run = workspace.run_dir(target)
@@ -139,7 +137,7 @@ def find_checkpoint(workspace: Workspace, store: Store, name: str) -> tuple[RunD
         real = path.resolve() if path.is_symlink() else path.absolute()
         run = RunDir(real.parent.parent)
         if run.identity.exists():
-            return run, checkpoint_files.read(real)
+            return run, _lasting(checkpoint_files.read(real))
     run_id, _, bare = name.rpartition("/")
     if run_id:
         candidates = [workspace.run_dir(run_id)]
@@ -148,12 +146,26 @@ def find_checkpoint(workspace: Workspace, store: Store, name: str) -> tuple[RunD
     for run in candidates:
         path = run.checkpoints / bare
         if Path(bare).name == bare and bare.endswith(checkpoint_files.SUFFIXES) and path.exists():
-            return run, checkpoint_files.read(path.resolve() if path.is_symlink() else path)
+            return run, _lasting(
+                checkpoint_files.read(path.resolve() if path.is_symlink() else path)
+            )
     raise NotFound(
         f"There is no checkpoint {name!r}.",
         "`tsuzuku checkpoints` lists them.",
         code="no_checkpoint",
     )
+
+
+def _lasting(checkpoint: CheckpointFile) -> CheckpointFile:
+    """The checkpoint that a `best` is a copy of, where it is still there: `best` will be another."""
+    if checkpoint.info.get("role") != "best":
+        return checkpoint
+    original = checkpoint.path.with_name(str(checkpoint.info.get("copy_of")))
+    try:
+        found = checkpoint_files.read(original)
+    except CorruptCheckpoint:
+        return checkpoint
+    return found if found.info["sha256"] == checkpoint.info["sha256"] else checkpoint
 
 
 def check_data_path(workspace: Workspace, settings: RunSettings) -> None:
@@ -212,28 +224,40 @@ def _refuse_busy(run: RunDir, worker: int | None = None) -> Any:
 def _changed(asked: RunSettings, changes: Tree) -> RunSettings:
     """`asked` with overrides on top; raises SettingsError naming what is wrong."""
     problems: list[str] = []
+    changes = resolved(changes)
     tree = asked.model_dump(mode="json")
-    known = {"training", "models", "datasets"}
-    problems += [f"{key} cannot be changed at a resume" for key in changes if key not in known]
+    layers: list[Tree] = [_mapping(changes, "training", "training", problems)]
+    for key in changes:
+        if key not in ("training", "models", "datasets"):
+            problems.append(f"{key} cannot be changed at a resume")
     for kind, part, name in (
         ("models", "model", asked.model_name),
         ("datasets", "dataset", asked.dataset_name),
     ):
-        section = copy.deepcopy(cast(Tree, changes.get(kind) or {}))
-        mine = cast(Tree, section.pop(name, None) or {})
-        problems += [f"{kind}.{other} is not part of this run" for other in section]
-        changes.setdefault("training", {}).update(mine.pop("training", None) or {})
-        tree[part] = _merged(tree[part], mine)
-    tree["training"] = _merged(tree["training"], canonical(changes.get("training") or {}))
+        section = _mapping(changes, kind, kind, problems)
+        problems += [
+            f"{kind}.{other} is not part of this run" for other in section if other != name
+        ]
+        mine = dict(_mapping(section, name, f"{kind}.{name}", problems))
+        if kind == "models":
+            layers.append(_mapping(mine, "training", f"{kind}.{name}.training", problems))
+            mine.pop("training", None)
+        tree[part] = laid_over(tree[part], mine)
+    for layer in layers:
+        tree["training"] = laid_over(tree["training"], canonical(layer))
     settings = checked(RunSettings, tree, "", problems)
     if settings is None or problems:
         raise SettingsError(problems, "overrides")
     return settings
 
 
-def _merged(old: Tree, new: Tree) -> Tree:
-    merged = OmegaConf.merge(OmegaConf.create(old), OmegaConf.create(new))
-    return cast(Tree, OmegaConf.to_container(merged, resolve=True))
+def _mapping(tree: Tree, key: str, path: str, problems: list[str]) -> Tree:
+    """The mapping at `key`, an empty one if there is nothing or, with a problem, something else."""
+    value = tree.get(key, {})
+    if isinstance(value, dict):
+        return cast(Tree, value)
+    problems.append(f"{path} has to be a mapping (it is {value!r})")
+    return {}
 
 
 def _plugin(workspace: Workspace, run: RunDir, kind: plugin_files.Kind, name: str) -> PluginFile:

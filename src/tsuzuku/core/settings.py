@@ -28,6 +28,9 @@ def render(template: str, model: str, dataset: str, epoch: int, global_step: int
 def check_template(template: str) -> str:
     """Return `template`; raise ValueError, saying what would be right, if it is not usable."""
     try:
+        fields = {part[1] for part in string.Formatter().parse(template) if part[1] is not None}
+        if not fields <= {"model", "dataset", "epoch", "global_step"}:
+            raise KeyError
         name = render(template, "model", "dataset", 7, 1234)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise ValueError(
@@ -217,6 +220,9 @@ class TrainingSettings(Section):
         if not isinstance(values, dict):
             return values  # pyright: ignore[reportUnknownVariableType]
         data: dict[str, Any] = dict(values)  # pyright: ignore[reportUnknownArgumentType]
+        for section in ("checkpoint", "save", "scheduler_options"):
+            if section in data and data[section] is None:
+                del data[section]  # left empty in the file: its defaults
         short = {k: data.pop(k) for k in CHECKPOINT_ALIASES if k in data}
         if short:
             inner = data.get("checkpoint")

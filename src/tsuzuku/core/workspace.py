@@ -73,9 +73,13 @@ class Workspace:
 
     def run_dirs(self) -> Iterator[RunDir]:
         """Every run's folder, oldest first."""
-        for path in sorted(self.outputs.glob("????-??-??/*-*-*")):
-            if RUN_ID.fullmatch(f"{path.parent.name}_{path.name}") and (path / "run.json").exists():
-                yield RunDir(path)
+        paths = [
+            path
+            for path in self.outputs.glob("????-??-??/*-*-*")
+            if RUN_ID.fullmatch(f"{path.parent.name}_{path.name}") and (path / "run.json").exists()
+        ]
+        for path in sorted(paths, key=_begun):
+            yield RunDir(path)
 
     def new_run_dir(self, now: datetime) -> RunDir:
         """Make the folder of a new run; two calls in one second get two folders."""
@@ -107,17 +111,26 @@ class Workspace:
         return run if alive or young else run.model_copy(update={"status": "crashed"})
 
 
+def _begun(path: Path) -> tuple[str, list[int]]:
+    """Orders run folders by time, then by the number of a second's runs (-2 before -10)."""
+    return path.parent.name, [int(part) for part in path.name.split("-")]
+
+
 def write_atomically(path: Path, text: str, *, sync: bool = True) -> None:
     """Replace a small file so that it is the old one or the new one, whatever happens.
 
     Without `sync` its name is durable only after the next `sync_folder`; its content is anyway.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     if sync:
         sync_folder(path.parent)
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tsuzuku.training.plugins import Plugin
@@ -145,11 +146,19 @@ class BatchSource(Dataset[Any]):
 
     def __getitem__(self, key: BatchKey) -> Any:
         """The collated batch of a key; DataLoader calls this with what the sampler yields."""
-        seed_all(key.seed)
-        dataset = self.splits[key.split]
-        fetch_many = getattr(dataset, "__getitems__", None)
-        samples = fetch_many(key.indices) if fetch_many else [dataset[i] for i in key.indices]
-        return self.collate(samples)
+        threads = torch.get_num_threads()
+        if threads > 1:
+            # loader processes have one thread, and sums are rounded in another order by several
+            torch.set_num_threads(1)
+        try:
+            seed_all(key.seed)
+            dataset = self.splits[key.split]
+            fetch_many = getattr(dataset, "__getitems__", None)
+            samples = fetch_many(key.indices) if fetch_many else [dataset[i] for i in key.indices]
+            return self.collate(samples)
+        finally:
+            if threads > 1:
+                torch.set_num_threads(threads)
 
 
 class BatchLoader:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_model
+from safetensors.torch import save_file
 
 from tsuzuku.core.checkpoint_files import temporary
 from tsuzuku.core.settings import RunSettings
@@ -23,8 +23,12 @@ def final_weights(model: torch.nn.Module, path: Path, *, half: bool, settings: R
         "dataset_name": settings.dataset_name,
         "config": json.dumps(settings.model, ensure_ascii=False),
     }
-    target = _halved(model) if half else model
-    save_model(target, str(draft), metadata=note)
+    weights = {
+        name: _compact(tensor) if half else tensor.detach().cpu().contiguous().clone()
+        for name, tensor in model.state_dict().items()
+        if isinstance(tensor, torch.Tensor)  # not what a module keeps by get_extra_state
+    }
+    save_file(weights, str(draft), metadata=note)
     draft.chmod(0o666 & ~_umask())  # safetensors keeps it from everybody else
     with draft.open("rb") as file:
         os.fsync(file.fileno())
@@ -38,8 +42,10 @@ def _umask() -> int:
     return mask
 
 
-def _halved(model: torch.nn.Module) -> torch.nn.Module:
-    """A copy of `model` in half precision; integer buffers stay as they are."""
-    import copy
-
-    return copy.deepcopy(model).to("cpu").half()
+def _compact(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in half precision; whole numbers, and values that half cannot hold, stay as they are."""
+    copy = tensor.detach().cpu().contiguous().clone()
+    if not copy.is_floating_point():
+        return copy
+    half = copy.half()
+    return half if bool(torch.isfinite(half).all()) else copy

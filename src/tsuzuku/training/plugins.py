@@ -149,7 +149,7 @@ def make_data(plugin: Plugin, settings: Mapping[str, Any]) -> Data:
     cls = plugin.only_class("DATASET", "data-set", _is_dataset)
     config, resolved = make_config(plugin, cls, settings, f"datasets.{_name(plugin)}")
     named: Any = getattr(cls, "splits", None) or getattr(plugin.module, "splits", ())
-    offered = [str(split) for split in named]
+    offered = [str(s) for s in cast("list[Any]", named)] if isinstance(named, list | tuple) else []
     second = next((s for s in VALIDATION_SPLITS if s in offered), None)
     train = guarded(plugin, lambda: cls(config, "train"))
     count = guarded(plugin, lambda: len(train))
@@ -192,7 +192,7 @@ def make_config(
         return PlainConfig(settings), dict(settings)
     problems: list[str] = []
     config = checked(schema, settings, where, problems)
-    if config is not None and not schema.model_config.get("extra"):
+    if not schema.model_config.get("extra"):
         unknown = [k for k in settings if k not in schema.model_fields]
         known = list(schema.model_fields)
         problems += [f"{where}.{k} is not a setting{suggest(k, known)}" for k in unknown]
@@ -244,7 +244,11 @@ def _is_model(cls: type) -> bool:
 
 
 def _is_dataset(cls: type) -> bool:
-    return hasattr(cls, "__getitem__") and hasattr(cls, "__len__") and not issubclass(cls, dict)
+    return (
+        hasattr(cls, "__getitem__")
+        and hasattr(cls, "__len__")
+        and not issubclass(cls, dict | tuple)
+    )
 
 
 def _name(plugin: Plugin) -> str:

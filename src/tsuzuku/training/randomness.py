@@ -33,8 +33,8 @@ def position_seed(seed: int, stream: Stream, *coordinates: int) -> int:
     Each coordinate goes through the finalizer of SplitMix64 (Steele, Lea and Flood, "Fast
     Splittable Pseudorandom Number Generators", 2014), so that neighbours share nothing.
     """
-    state = seed & _MASK
-    for value in (_STREAMS[stream], *coordinates):
+    state = 0
+    for value in (seed, _STREAMS[stream], *coordinates):
         state = (state + 0x9E3779B97F4A7C15 + (value & _MASK)) & _MASK
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -42,8 +42,6 @@ def position_seed(seed: int, stream: Stream, *coordinates: int) -> int:
     return state
 
 
-# NumPy's legacy seeding of a 32-bit number; np.random.seed does the same with more ceremony
-_numpy_seed = np.random.mtrand._rand._bit_generator._legacy_seeding  # type: ignore
 _torch_generator = torch.default_generator
 
 
@@ -54,7 +52,7 @@ def seed_all(value: int, device: torch.device | None = None) -> None:
     a machine might have.
     """
     random.seed(value)
-    _numpy_seed(value & 0xFFFFFFFF)  # pyright: ignore
+    np.random.seed(value & 0xFFFFFFFF)  # forgets the second half of a pair of normals, too
     _torch_generator.manual_seed(value)
     if device is not None and device.type != "cpu":
         _seed_device(value, device)

@@ -26,7 +26,7 @@ class Snapshot:
         sources: list[torch.Tensor] = []
         targets: list[torch.Tensor] = []
         used: dict[tuple[Any, ...], torch.Tensor] = {}
-        copy = self._copy(tree, "", used, sources, targets)
+        copy = self._copy(tree, (), used, sources, targets)
         self._buffers = used
         event = None
         with torch.no_grad():
@@ -43,7 +43,7 @@ class Snapshot:
     def _copy(
         self,
         tree: Any,
-        path: str,
+        path: tuple[Any, ...],
         used: dict[tuple[Any, ...], torch.Tensor],
         sources: list[torch.Tensor],
         targets: list[torch.Tensor],
@@ -62,16 +62,18 @@ class Snapshot:
             return buffer
         if isinstance(tree, dict):
             items = cast("dict[Any, Any]", tree).items()
-            return {k: self._copy(v, f"{path}/{k}", used, sources, targets) for k, v in items}
+            return {k: self._copy(v, (*path, k), used, sources, targets) for k, v in items}
         if isinstance(tree, list | tuple):
             parts = cast("list[Any]", tree)
             copies = [
-                self._copy(v, f"{path}/{i}", used, sources, targets) for i, v in enumerate(parts)
+                self._copy(v, (*path, i), used, sources, targets) for i, v in enumerate(parts)
             ]
             return tuple(copies) if isinstance(tree, tuple) else copies
         return tree
 
-    def _buffer(self, path: str, shape: tuple[Any, ...], source: torch.Tensor) -> torch.Tensor:
+    def _buffer(
+        self, path: tuple[Any, ...], shape: tuple[Any, ...], source: torch.Tensor
+    ) -> torch.Tensor:
         kept = self._buffers.get((path, *shape))
         if kept is not None:
             return kept

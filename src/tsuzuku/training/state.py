@@ -30,6 +30,7 @@ class TrainingState:
     identity: dict[str, Any] = field(default_factory=dict[str, Any])
     """`run_id`, `attempt`, `parent`, `source_sha256`, `dataset_fingerprint`, `git_commit`."""
 
+    steps_per_epoch: int = 1
     epoch: int = 0
     """Completed epochs."""
     batches: int = 0
@@ -81,27 +82,34 @@ class TrainingState:
             state["scaler_state_dict"] = self.scaler.state_dict()
         return state
 
-    def restore(self, saved: dict[str, Any], name: str, *, same_run: bool) -> None:
-        """Take over a checkpoint's contents.
+    def restore(self, saved: dict[str, Any], name: str, *, same_run: bool) -> list[str]:
+        """Take over a checkpoint's contents; the names of the parts that could not be.
 
         With `same_run` every part comes back to the bit. A branch keeps its own hyper-parameters
         and begins the epoch anew where the order of the samples is another one.
         """
+        lost: list[str] = []
         check_weights(self.model, saved["model_state_dict"], name)
         self.model.load_state_dict(saved["model_state_dict"])
         own_groups = [dict(g) for g in self.optimizer.param_groups]
-        if saved.get("optimizer_state_dict") and self._optimizer_fits(saved):
-            self.optimizer.load_state_dict(saved["optimizer_state_dict"])
+        if not self._restore_optimizer(saved):
+            lost.append("optimizer")
         if self.scaler is not None and saved.get("scaler_state_dict"):
             self.scaler.load_state_dict(saved["scaler_state_dict"])
         self.epoch = int(saved["epoch"])
         self.global_step = int(saved.get("global_step", 0))
-        self.best = saved.get("best_val_loss")
-        self._restore_schedule(saved, own_groups, same_run)
+        if same_run or self._same_measure(saved):
+            self.best = saved.get("best_val_loss")
         position, trainer = section(saved, "sampler_state"), section(saved, "trainer_state")
         if same_run or self._same_order(saved):
             self.batches = int(position.get("batches", 0))
             self.loss_sum = float(trainer.get("loss_sum", 0.0))
+        elif position.get("batches"):
+            lost.append("position in the epoch")
+        if not same_run and self.batches % self.settings.training.accumulate_grad_batches:
+            # a boundary of the old accumulation that is none of the new
+            self.batches, self.loss_sum = 0, 0.0
+        self._restore_schedule(saved, own_groups, same_run)
         self.metrics = section(trainer, "last_metrics")
         self.bad_validations = int(trainer.get("bad_validations", 0)) if same_run else 0
         self.time_before = float(section(saved, "metadata").get("training_time", 0.0))
@@ -111,17 +119,40 @@ class TrainingState:
                 torch.set_num_threads(int(threads))
             if saved.get("rng_state"):
                 set_rng_state(saved["rng_state"], self.device)
+        return lost
 
-    def _optimizer_fits(self, saved: dict[str, Any]) -> bool:
+    def _restore_optimizer(self, saved: dict[str, Any]) -> bool:
+        """Take over moments and steps, if they are of the same optimizer over the same parameters."""
         theirs = section(saved, "config", "training").get("optimizer")
-        return theirs in (None, self.settings.training.optimizer)
+        state = saved.get("optimizer_state_dict")
+        if not state or theirs not in (None, self.settings.training.optimizer):
+            return False
+        try:
+            self.optimizer.load_state_dict(state)
+        except (ValueError, KeyError, TypeError):
+            return False
+        return True
+
+    def _same_measure(self, saved: dict[str, Any]) -> bool:
+        """Whether the best value so far was measured as it is now."""
+        theirs, mine = section(saved, "config"), self.settings.model_dump(mode="json")
+        keys = ("validation_split", "limit_samples", "seed")
+        old, new = section(theirs, "training"), mine["training"]
+        return (
+            all(theirs.get(k) == mine[k] for k in ("dataset_name", "dataset"))
+            and all(old.get(k) == new[k] for k in keys)
+            and all(
+                section(old, "checkpoint").get(k) == new["checkpoint"][k]
+                for k in ("monitor", "mode")
+            )
+        )
 
     def _same_order(self, saved: dict[str, Any]) -> bool:
         """Whether a branch sees the samples in the order of the run it came from."""
         theirs, mine = section(saved, "config"), self.settings.model_dump(mode="json")
         keys = ("seed", "batch_size", "validation_split", "limit_samples")
         old = section(theirs, "training")
-        return theirs.get("dataset") == mine["dataset"] and all(
+        return all(theirs.get(k) == mine[k] for k in ("dataset_name", "dataset")) and all(
             old.get(key) == mine["training"][key] for key in keys
         )
 
@@ -141,9 +172,11 @@ class TrainingState:
         if isinstance(self.scheduler, ReduceLROnPlateau):
             return
         if self.scheduler is not None and schedule and same_kind:
-            # the schedules are functions of the step: stand where the parent stood
-            self.scheduler.last_epoch = int(schedule.get("last_epoch", self.global_step)) - 1
-            self.scheduler._step_count = int(schedule.get("_step_count", 1)) - 1  # pyright: ignore
+            # the schedules are functions of the step: stand where this run would stand by now
+            done = self.epoch * self.steps_per_epoch
+            done += self.batches // self.settings.training.accumulate_grad_batches
+            self.scheduler.last_epoch = done - 1
+            self.scheduler._step_count = done  # pyright: ignore[reportPrivateUsage]
             self.scheduler.step()
 
     def _metadata(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tsuzuku.core.errors import TsuzukuError
@@ -40,14 +41,15 @@ class Emitter:
         self.store = store
         self.run = run
         self.language: Language = language
-        self._queue: deque[Event | Callable[[Store], None]] = deque()
+        self._queue: deque[Event | Callable[[Store], object]] = deque()
         self._events: list[Event] = []
-        self._changes: list[Callable[[Store], None]] = []
+        self._changes: list[Callable[[Store], object]] = []
         self._writing = threading.Lock()
         self._wake = threading.Event()
         self._closed = False
         self._boards = Scalars(run.logs)
         self._complained = 0.0
+        self._journal_began = False
         self._thread = threading.Thread(target=self._work, name="emit", daemon=True)
         self._thread.start()
 
@@ -64,7 +66,7 @@ class Emitter:
     def status(self, status: str, message: str = "") -> None:
         self.event("status", {"status": status, "message": message})
 
-    def later(self, change: Callable[[Store], None]) -> None:
+    def later(self, change: Callable[[Store], object]) -> None:
         """Have the store changed after the events so far, in the thread that may wait for it."""
         self._queue.append(change)
 
@@ -140,6 +142,9 @@ class Emitter:
         ]
         try:
             with self.run.journal.open("a", encoding="utf-8") as journal:
+                if not self._journal_began:
+                    self._journal_began = True
+                    journal.write("\n" * _is_torn(self.run.journal))
                 journal.write("\n".join(lines) + "\n")
             self._boards.write(original)
         except OSError as error:
@@ -149,3 +154,12 @@ class Emitter:
         with self._writing:
             if len(self._events) > BACKLOG:
                 self._events = [e for e in self._events if e.type != "progress"]
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether a crash cut the last line of a file short."""
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"

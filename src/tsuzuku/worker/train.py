@@ -21,7 +21,7 @@ from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound, TsuzukuError
 from tsuzuku.core.launch import write_settings
 from tsuzuku.core.lock import RunLock
-from tsuzuku.core.pruning import prune
+from tsuzuku.core.pruning import prune, survey
 from tsuzuku.core.schemas import Attempt, Status
 from tsuzuku.core.settings import RunSettings, render
 from tsuzuku.core.store import Store
@@ -140,6 +140,7 @@ class _Session:
             scheduler=make_scheduler(optimizer, training, steps),
             scaler=torch.amp.GradScaler(device.type) if training.precision == "16" else None,
             identity=self._identity(data, settings),
+            steps_per_epoch=steps,
         )
         emit.say(
             "model_ready", params=sum(p.numel() for p in model.parameters()), device=str(device)
@@ -211,7 +212,9 @@ class _Session:
                     "set_aside", "warning", name=found.name, new=new.name, why=error.detail
                 )
                 continue
-            state.restore(saved, found.name, same_run=own)
+            lost = state.restore(saved, found.name, same_run=own)
+            if lost:
+                self.emit.say("lost", "warning", name=found.name, parts=", ".join(lost))
             state.identity["parent"] = self.run.read_identity().get("parent")
             self.attempt.resumed_from = f"{found.run_id}/{found.name}"
             self.emit.say(
@@ -221,6 +224,8 @@ class _Session:
                 step=state.global_step,
             )
             self._warn_of_changes(saved, state)
+            if own:
+                self._mend(found)
             return own
         self.emit.say("no_checkpoint")
         return False
@@ -268,23 +273,38 @@ class _Session:
             "dataset_fingerprint": dataset_fingerprint(data.train, settings.dataset),
         }
 
+    def _named(self, template: str, file: CheckpointFile) -> str:
+        names = (self.requested.model_name, self.requested.dataset_name)
+        return render(template, *names, file.epoch, file.global_step)
+
+    def _mend(self, newest: CheckpointFile) -> None:
+        """Do what a kill between a checkpoint and its links or its event has left undone."""
+        policy = self.requested.training.checkpoint
+        good, _ = checkpoint_files.in_folder(self.run.checkpoints)
+        checkpoint_files.link_latest(newest.path, self._named(policy.latest, newest))
+        for best in [file for file in good if file.info.get("is_best")][-1:]:
+            name = self._named(policy.best, best)
+            try:
+                linked = checkpoint_files.read(best.path.with_name(name)).position
+            except CorruptCheckpoint:
+                linked = (-1, -1)
+            if linked < best.position:
+                checkpoint_files.link_best(best, name)
+        told = self.store.events(run_id=self.run.run_id, types=["checkpoint"], limit=1_000_000)
+        names = {event.payload["name"] for event in told}
+        for file in good:
+            if file.name not in names:
+                self._tell(file)
+        records = survey(good, policy.model_copy(update={"keep_last_n": None})).records
+        self.emit.later(lambda store: [store.put_checkpoint(r) for r in records])
+
     def _saved(self, file: CheckpointFile) -> None:
         """Links, event, index and retention; called in the writer's thread."""
-        settings, policy = self.requested, self.requested.training.checkpoint
-        names = (settings.model_name, settings.dataset_name, file.epoch, file.global_step)
-        checkpoint_files.link_latest(file.path, render(policy.latest, *names))
-        is_best = bool(file.info["is_best"])
-        if is_best:
-            checkpoint_files.link_best(file, render(policy.best, *names))
-        self.emit.event(
-            "checkpoint",
-            {
-                "name": file.name,
-                "epoch": file.epoch,
-                "global_step": file.global_step,
-                "is_best": is_best,
-            },
-        )
+        policy = self.requested.training.checkpoint
+        checkpoint_files.link_latest(file.path, self._named(policy.latest, file))
+        if file.info["is_best"]:
+            checkpoint_files.link_best(file, self._named(policy.best, file))
+        self._tell(file)
         kept = prune(self.run, policy, self.store)
         if kept.removed:
             self.emit.say("pruned", "debug", names=", ".join(kept.removed))
@@ -298,6 +318,17 @@ class _Session:
             store.update_run(run_id, best_metric=best)
 
         self.emit.later(index)
+
+    def _tell(self, file: CheckpointFile) -> None:
+        self.emit.event(
+            "checkpoint",
+            {
+                "name": file.name,
+                "epoch": file.epoch,
+                "global_step": file.global_step,
+                "is_best": bool(file.info["is_best"]),
+            },
+        )
 
 
 @dataclass(frozen=True)
