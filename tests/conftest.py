@@ -15,9 +15,9 @@ HERE = Path(__file__).parent
 # for `plain_plugins`, `attempts` and `terminal`
 sys.path[:0] = [str(HERE), str(HERE / "training"), str(HERE / "cli")]
 
-from plain_plugins import make_workspace
-from tsuzuku.core.store import Store
-from tsuzuku.core.workspace import Workspace
+from plain_plugins import make_workspace  # noqa: E402
+from tsuzuku.core.store import Store  # noqa: E402
+from tsuzuku.core.workspace import Workspace  # noqa: E402
 
 settings.register_profile("ours", deadline=None, max_examples=50, print_blob=True)
 settings.register_profile("ci", parent=settings.get_profile("ours"), derandomize=True)

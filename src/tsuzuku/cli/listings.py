@@ -23,7 +23,8 @@ def runs(
     if rebuild:
         from tsuzuku.core.rebuild import rebuild_from_folders
 
-        count, left_out = rebuild_from_folders(workspace)
+        left_out: list[str] = []
+        count = rebuild_from_folders(workspace, left_out)
         for sentence in left_out:
             print(sentence, file=sys.stderr)
         if not as_json:

@@ -200,7 +200,8 @@ def open_store(workspace: Workspace) -> Store:
     if not workspace.db.exists() and any(True for _ in workspace.run_dirs()):
         from tsuzuku.core.rebuild import rebuild_from_folders
 
-        count, left_out = rebuild_from_folders(workspace)
+        left_out: list[str] = []
+        count = rebuild_from_folders(workspace, left_out)
         for sentence in left_out:
             console.print(sentence, markup=False)
         console.print(f"{workspace.db.name} was gone; made again from {count} run folders.")

@@ -131,12 +131,15 @@ def publish(path: Path, info: Mapping[str, Any]) -> CheckpointFile:
     """
     if path.exists():
         set_aside(path, "replaced")
-    write_atomically(
-        sidecar(path), json.dumps(jsonable(info), ensure_ascii=False, indent=1), sync=False
-    )
+    _write_sidecar(path, info)
     temporary(path).replace(path)
     sync_folder(path.parent)
     return CheckpointFile(path, info)
+
+
+def _write_sidecar(path: Path, info: Mapping[str, Any]) -> None:
+    text = json.dumps(jsonable(info), ensure_ascii=False, indent=1)
+    write_atomically(sidecar(path), text, sync=False)
 
 
 def link_latest(target: Path, name: str) -> None:
@@ -175,9 +178,7 @@ def _share(target: CheckpointFile, name: str, info: Mapping[str, Any]) -> Checkp
                 copy.write(chunk)
             copy.flush()
             os.fsync(copy.fileno())
-    write_atomically(
-        sidecar(path), json.dumps(jsonable(info), ensure_ascii=False, indent=1), sync=False
-    )
+    _write_sidecar(path, info)
     draft.replace(path)
     sync_folder(path.parent)
     return CheckpointFile(path, info)
@@ -188,6 +189,13 @@ def sweep(run: RunDir) -> list[str]:
     removed: list[str] = []
     if not run.checkpoints.is_dir():
         return removed
+    for aside in run.checkpoints.glob("*.replaced"):
+        path = aside.with_suffix("")
+        if not path.exists():
+            # a save that was to take a name over did not come to its end
+            if sidecar(aside).exists():
+                sidecar(aside).replace(sidecar(path))
+            aside.replace(path)
     interrupted = [p for p in run.checkpoints.glob(".*.tmp") if not p.is_symlink()]
     for draft in interrupted:
         # a `best` whose sidecar is already the new one: finish what was begun

@@ -92,7 +92,8 @@ def load(path: Path, overrides: Tree | None = None) -> Config:
     Raises WrongInput for a file that is not YAML and SettingsError for wrong settings.
     """
     try:
-        layers = [_canonical_sections(tree) for tree in (read_yaml(path), overrides or {})]
+        overrides = _canonical_sections(overrides or {})
+        layers = [_canonical_sections(read_yaml(path)), overrides]
         merged = OmegaConf.merge(*[OmegaConf.create(layer) for layer in layers])
         tree = cast(Tree, OmegaConf.to_container(merged, resolve=True))
     except OmegaConfBaseException as error:
@@ -105,13 +106,13 @@ def load(path: Path, overrides: Tree | None = None) -> Config:
     settings = checked(WorkspaceSettings, tree, "", problems)
     if isinstance(training := tree.get("training"), dict):
         checked(TrainingSettings, cast(Tree, training), "training", problems)
-    where = Config(WorkspaceSettings(), path, overrides or {}).where
+    where = Config(WorkspaceSettings(), path, overrides).where
     if settings is None or problems:
         raise SettingsError(problems, where)
-    return Config(settings, path, overrides or {})
+    return Config(settings, path, overrides)
 
 
-def resolve(config: Config, model: str, dataset: str, preset: Tree | None = None) -> RunSettings:
+def resolve(config: Config, model: str, dataset: str, preset: Any = None) -> RunSettings:
     """The settings of a run.
 
     A plug-in's preset, `training`, `models.<model>.training`, overrides: the later go before.
@@ -127,10 +128,20 @@ def resolve(config: Config, model: str, dataset: str, preset: Tree | None = None
     asked = _among(settings.training, config.overrides.get("training"))
     of_model_asked: Tree = cast(Tree, config.overrides.get("models") or {}).get(model) or {}
     own_asked = _among(cast(Tree, own), of_model_asked.get("training"))
+    label = f"models/{model}.py: TRAINING"
+    if not isinstance(preset, dict | None):
+        problems.append(f"{label} has to be a mapping of training settings")
+    elif preset:
+        checked(TrainingSettings, cast(Tree, preset), label, problems)
     if problems:
         raise SettingsError(problems, config.where)
-    preset = preset if isinstance(preset, dict) else {}  # pyright: ignore[reportUnnecessaryIsInstance]
-    layers = [preset, settings.training, cast(Tree, own), asked, own_asked]
+    layers: list[Tree] = [
+        cast(Tree, preset or {}),
+        settings.training,
+        cast(Tree, own),
+        asked,
+        own_asked,
+    ]
     merged = OmegaConf.to_container(
         OmegaConf.merge(*[OmegaConf.create(canonical(x)) for x in layers])
     )

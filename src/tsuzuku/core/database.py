@@ -144,7 +144,7 @@ def explained(path: Path) -> Generator[None]:
             frozen = os.statvfs(folder).f_flag & os.ST_RDONLY
             why = "its file system is read-only" if frozen else str(error)
             raise TsuzukuError(
-                f"{path} cannot be opened for writing: {why}.", code="read_only"
+                f"{path} cannot be opened for writing ({why}).", code="read_only"
             ) from error
         if code == sqlite3.SQLITE_IOERR:
             raise TsuzukuError(f"{path} cannot be read or written ({error}).") from error

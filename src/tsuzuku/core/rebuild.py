@@ -24,16 +24,17 @@ from tsuzuku.core.workspace import RunDir, Workspace
 Recovered = tuple[Run, list[Attempt], Iterable[Event], list[Checkpoint]]
 
 
-def rebuild_from_folders(workspace: Workspace) -> tuple[int, list[str]]:
-    """Make `outputs/tsuzuku.db` anew from the run folders.
+def rebuild_from_folders(workspace: Workspace, left_out: list[str] | None = None) -> int:
+    """Make `outputs/tsuzuku.db` anew from the run folders; return the number of runs.
 
-    Returns the number of runs, and a sentence for each folder that had to be left out. Raises Busy while a worker is alive, which would go on writing to the old file.
+    A sentence for each folder that has to be left out is appended to `left_out`. Raises Busy while
+    a worker is alive, which would go on writing to the old file.
     """
     folders = list(workspace.run_dirs())
     alive = next((run for run in folders if run.worker() is not None), None)
     if alive is not None:
         raise Busy(f"Run {alive.run_id} is being trained; stop it before the database is rebuilt.")
-    left_out: list[str] = []
+    left_out = left_out if left_out is not None else []
 
     def readable() -> Iterator[Recovered]:
         for run in folders:
@@ -43,7 +44,7 @@ def rebuild_from_folders(workspace: Workspace) -> tuple[int, list[str]]:
                 left_out.append(f"{run.path} was left out: {error}")
 
     rebuild(workspace.db, readable())
-    return len(folders) - len(left_out), left_out
+    return len(folders) - len(left_out)
 
 
 def _recovered(run: RunDir) -> Recovered:
@@ -91,10 +92,10 @@ def rebuild(
 ) -> None:
     """Make the database at `path` anew from what the run directories hold.
 
-    Events are numbered from 1 in the order of time (then of their old number). Proofs, which no
-    run directory holds, are taken over from the old database where it can still be read; it is
-    kept as `tsuzuku.db.damaged` (`.damaged.2`, …). Nobody else may have it open. Until the new
-    one is complete nothing is touched.
+    Events are numbered from 1 in the order of time (then of their old number). Proofs and pins,
+    which no run directory holds, are taken over from the old database where it can still be read;
+    it is kept as `tsuzuku.db.damaged` (`.damaged.2`, …). Nobody else may have it open. Until the
+    new one is complete nothing is touched.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".rebuild-", dir=path.parent) as folder:
@@ -108,8 +109,12 @@ def rebuild(
                     store.put_attempt(attempt)
                 for checkpoint in checkpoints:
                     store.put_checkpoint(checkpoint)
-            for model, dataset, source, verdict, at in _old_proofs(path):
+            for model, dataset, source, verdict, at in _old_rows(path, PROOFS):
                 store.put_proof(model, dataset, source, json.loads(verdict), at)
+            pinned = set(_old_rows(path, PINS))
+            for checkpoint in store.checkpoints():
+                if (checkpoint.run_id, checkpoint.name) in pinned:
+                    store.put_checkpoint(checkpoint.model_copy(update={"pinned": True}))
         with explained(new), closing(sqlite3.connect(new)) as db:
             # Closing has done it already, or has hidden that it failed.
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -161,16 +166,21 @@ def _append_staged(store: Store, path: Path) -> None:
             )
 
 
-def _old_proofs(path: Path) -> list[tuple[Any, ...]]:
-    """The proofs in a database that may be damaged, oldest first; none if they are lost."""
+PROOFS = (
+    "SELECT model_name, dataset_name, source_sha256, json(verdict), time FROM proofs ORDER BY id"
+)
+PINS = "SELECT run_id, name FROM checkpoints WHERE pinned"
+
+
+def _old_rows(path: Path, query: str) -> list[tuple[Any, ...]]:
+    """What a database that may be damaged still says; nothing if that is lost."""
     # Read-only: otherwise SQLite deletes a WAL that does not fit its database, which may hold
     # what somebody wants to look at. It does so for an empty file in any mode.
     if not path.exists() or path.stat().st_size == 0:
         return []
-    columns = "model_name, dataset_name, source_sha256, json(verdict), time"
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            return db.execute(f"SELECT {columns} FROM proofs ORDER BY id").fetchall()
+            return db.execute(query).fetchall()
     except sqlite3.Error:
         return []
 

@@ -157,7 +157,7 @@ def find_checkpoint(workspace: Workspace, store: Store, name: str) -> tuple[RunD
 
 
 def _lasting(checkpoint: CheckpointFile) -> CheckpointFile:
-    """The checkpoint that a `best` is a copy of, where it is still there: `best` will be another."""
+    """The checkpoint that a `best` is a copy of, if it is still there: `best` will be another."""
     if checkpoint.info.get("role") != "best":
         return checkpoint
     original = checkpoint.path.with_name(str(checkpoint.info.get("copy_of")))
@@ -203,7 +203,10 @@ def _goes_on(run: RunDir, checkpoint: CheckpointFile | None, new: Plan) -> Plan:
     if at_tip and not any(d.changes_result for d in found):
         if (worker := run.worker()) is not None:
             _refuse_busy(run, worker)
-        mode: Mode = "finished" if finished and _is_complete(run) else "continue"
+        # early stopping completes a run before its last epoch
+        longer = any(d.key == "training.num_epochs" and d.new > d.old for d in found)
+        over = _is_complete(run) and (finished or not longer)
+        mode: Mode = "finished" if over else "continue"
     else:
         mode = "finished" if finished else "branch"
     return Plan(mode, new.settings, new.model, new.dataset, run, checkpoint, found)
@@ -227,9 +230,8 @@ def _changed(asked: RunSettings, changes: Tree) -> RunSettings:
     changes = resolved(changes)
     tree = asked.model_dump(mode="json")
     layers: list[Tree] = [_mapping(changes, "training", "training", problems)]
-    for key in changes:
-        if key not in ("training", "models", "datasets"):
-            problems.append(f"{key} cannot be changed at a resume")
+    known = ("training", "models", "datasets")
+    problems += [f"{key} cannot be changed at a resume" for key in changes if key not in known]
     for kind, part, name in (
         ("models", "model", asked.model_name),
         ("datasets", "dataset", asked.dataset_name),
@@ -253,7 +255,7 @@ def _changed(asked: RunSettings, changes: Tree) -> RunSettings:
 
 def _mapping(tree: Tree, key: str, path: str, problems: list[str]) -> Tree:
     """The mapping at `key`, an empty one if there is nothing or, with a problem, something else."""
-    value = tree.get(key, {})
+    value: Any = {} if tree.get(key) is None else tree[key]
     if isinstance(value, dict):
         return cast(Tree, value)
     problems.append(f"{path} has to be a mapping (it is {value!r})")

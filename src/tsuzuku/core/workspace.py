@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tsuzuku.core import lock
 from tsuzuku.core.config_loader import Config, load
@@ -36,9 +36,12 @@ class RunDir:
     def read_identity(self) -> dict[str, Any]:
         """What makes it this run (run.json); raises WrongInput if it cannot be read."""
         try:
-            return json.loads(self.identity.read_text(encoding="utf-8"))
+            identity = json.loads(self.identity.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise WrongInput(f"{self.identity} cannot be read: {error}.") from None
+        if not isinstance(identity, dict):
+            raise WrongInput(f"{self.identity} is damaged: it holds no mapping.")
+        return cast("dict[str, Any]", identity)
 
     def worker(self) -> int | None:
         """The process id of the living worker, or None."""

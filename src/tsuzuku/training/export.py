@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 
 from tsuzuku.core.checkpoint_files import temporary
 from tsuzuku.core.settings import RunSettings
@@ -23,11 +24,17 @@ def final_weights(model: torch.nn.Module, path: Path, *, half: bool, settings: R
         "dataset_name": settings.dataset_name,
         "config": json.dumps(settings.model, ensure_ascii=False),
     }
-    weights = {
-        name: _compact(tensor) if half else tensor.detach().cpu().contiguous().clone()
-        for name, tensor in model.state_dict().items()
-        if isinstance(tensor, torch.Tensor)  # not what a module keeps by get_extra_state
-    }
+    weights: dict[str, torch.Tensor] = {}
+    first: dict[Any, str] = {}
+    for name, tensor in model.state_dict().items():
+        if not isinstance(tensor, torch.Tensor):
+            continue  # what a module keeps by get_extra_state
+        place = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if tensor.numel() and place in first:
+            note[name] = first[place]  # tied weights, as safetensors.torch.load_model reads them
+            continue
+        first[place] = name
+        weights[name] = _compact(tensor) if half else tensor.detach().cpu().contiguous().clone()
     save_file(weights, str(draft), metadata=note)
     draft.chmod(0o666 & ~_umask())  # safetensors keeps it from everybody else
     with draft.open("rb") as file:
@@ -43,7 +50,7 @@ def _umask() -> int:
 
 
 def _compact(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy in half precision; whole numbers, and values that half cannot hold, stay as they are."""
+    """A copy in half precision; whole numbers, and what half cannot hold, stay as they are."""
     copy = tensor.detach().cpu().contiguous().clone()
     if not copy.is_floating_point():
         return copy

@@ -149,7 +149,9 @@ def make_data(plugin: Plugin, settings: Mapping[str, Any]) -> Data:
     cls = plugin.only_class("DATASET", "data-set", _is_dataset)
     config, resolved = make_config(plugin, cls, settings, f"datasets.{_name(plugin)}")
     named: Any = getattr(cls, "splits", None) or getattr(plugin.module, "splits", ())
-    offered = [str(s) for s in cast("list[Any]", named)] if isinstance(named, list | tuple) else []
+    if not isinstance(named, list | tuple):
+        raise PluginError(f"{plugin.label}: splits has to be a list of names (it is {named!r}).")
+    offered = [str(split) for split in cast("list[Any]", named)]
     second = next((s for s in VALIDATION_SPLITS if s in offered), None)
     train = guarded(plugin, lambda: cls(config, "train"))
     count = guarded(plugin, lambda: len(train))

@@ -122,7 +122,7 @@ class TrainingState:
         return lost
 
     def _restore_optimizer(self, saved: dict[str, Any]) -> bool:
-        """Take over moments and steps, if they are of the same optimizer over the same parameters."""
+        """Take over moments and steps, if they are of the same optimizer and parameters."""
         theirs = section(saved, "config", "training").get("optimizer")
         state = saved.get("optimizer_state_dict")
         if not state or theirs not in (None, self.settings.training.optimizer):
@@ -156,6 +156,10 @@ class TrainingState:
             old.get(key) == mine["training"][key] for key in keys
         )
 
+    def _same_steps(self, saved: dict[str, Any]) -> bool:
+        theirs = section(saved, "config", "training").get("accumulate_grad_batches")
+        return theirs == self.settings.training.accumulate_grad_batches
+
     def _restore_schedule(
         self, saved: dict[str, Any], own_groups: list[dict[str, Any]], same_run: bool
     ) -> None:
@@ -175,6 +179,8 @@ class TrainingState:
             # the schedules are functions of the step: stand where this run would stand by now
             done = self.epoch * self.steps_per_epoch
             done += self.batches // self.settings.training.accumulate_grad_batches
+            if self._same_order(saved) and self._same_steps(saved):
+                done = int(schedule.get("last_epoch", done))
             self.scheduler.last_epoch = done - 1
             self.scheduler._step_count = done  # pyright: ignore[reportPrivateUsage]
             self.scheduler.step()
