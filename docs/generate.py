@@ -76,8 +76,7 @@ overridden for one run: `tsuzuku train MODEL DATASET training.num_epochs=3`, or 
 `num_epochs=3`.
 
 The order, later ones win: the defaults below, the model's own preset (`TRAINING` in its file),
-`training` in `config.yaml` with the command line on top, `models.<name>.training`. To override a
-setting that stands in `models.<name>.training`, write `model.training.num_epochs=3`.
+`training` in `config.yaml`, `models.<name>.training` there, the command line.
 
 A setting marked with ✓ in the column "same result" changes neither weights nor metrics. A run that
 goes on with only such changes is continued. Any other change begins a new run, a branch.

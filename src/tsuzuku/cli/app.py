@@ -127,7 +127,7 @@ def train(
     dataset: Annotated[str, typer.Argument(metavar="DATASET")],
     settings: Overrides = None,
     fresh: Annotated[
-        bool, typer.Option(help="Begin a new run even if there is a checkpoint.")
+        bool, typer.Option("--fresh", help="Begin a new run even if there is a checkpoint.")
     ] = False,
     resume: Annotated[
         str | None,

@@ -22,7 +22,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tsuzuku.training.plugins import Plugin
-from tsuzuku.training.randomness import Stream, position_seed, seed_all
+from tsuzuku.training.randomness import Stream, mixed, position_seed, seed_all
 
 Indices = npt.NDArray[np.int64]
 
@@ -113,14 +113,14 @@ class EpochSampler:
             order = epoch_batches(self.indices, size, self.seed, epoch, self.lengths)
         else:
             order = self.indices
+        epoch_seed = position_seed(self.seed, self.stream, epoch)
         for batch in range(self.start, len(self)):
             chosen = (
                 order[batch]
                 if isinstance(order, list)
                 else order[batch * size : (batch + 1) * size]
             )
-            seed = position_seed(self.seed, self.stream, epoch, batch)
-            yield BatchKey(self.split, chosen.tolist(), seed)
+            yield BatchKey(self.split, chosen.tolist(), mixed(epoch_seed, batch))
 
     def size_of(self, batch: int) -> int:
         """Samples in a batch of an unshuffled pass."""

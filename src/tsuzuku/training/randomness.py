@@ -35,11 +35,16 @@ def position_seed(seed: int, stream: Stream, *coordinates: int) -> int:
     """
     state = 0
     for value in (seed, _STREAMS[stream], *coordinates):
-        state = (state + 0x9E3779B97F4A7C15 + (value & _MASK)) & _MASK
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
-        state ^= state >> 31
+        state = mixed(state, value)
     return state
+
+
+def mixed(state: int, coordinate: int) -> int:
+    """`position_seed(s, x, a, b)` from `position_seed(s, x, a)` and `b`."""
+    state = (state + 0x9E3779B97F4A7C15 + (coordinate & _MASK)) & _MASK
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+    return state ^ (state >> 31)
 
 
 _torch_generator = torch.default_generator
@@ -72,7 +77,11 @@ def rng_state(device: torch.device) -> dict[str, Any]:
     words_of_numpy: Any = np.random.get_state(legacy=True)
     kind, keys, position, has_gauss, cached = words_of_numpy
     state: dict[str, Any] = {
-        "python": {"version": version, "words": list(words), "gauss": gauss},
+        "python": {
+            "version": version,
+            "words": torch.tensor(words, dtype=torch.int64),
+            "gauss": gauss,
+        },
         "numpy": {
             "kind": str(kind),
             "keys": torch.tensor(keys.tolist(), dtype=torch.int64),
@@ -92,7 +101,7 @@ def rng_state(device: torch.device) -> dict[str, Any]:
 def set_rng_state(state: dict[str, Any], device: torch.device) -> None:
     """Put every global generator into a state that `rng_state` returned."""
     python = state["python"]
-    random.setstate((python["version"], tuple(python["words"]), python["gauss"]))
+    random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
     saved = state["numpy"]
     keys = saved["keys"].numpy().astype(np.uint32)
     np.random.set_state(

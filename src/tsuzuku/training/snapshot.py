@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
@@ -84,14 +85,19 @@ class Snapshot:
 
 def tensors_in(tree: Any, path: str = "") -> dict[str, torch.Tensor]:
     """Every tensor of a tree by its path (`optimizer_state_dict.state.0.exp_avg`)."""
-    if isinstance(tree, torch.Tensor):
-        return {path: tree}
     found: dict[str, torch.Tensor] = {}
-    pairs: list[tuple[Any, Any]] = []
-    if isinstance(tree, dict):
-        pairs = list(cast("dict[Any, Any]", tree).items())
-    elif isinstance(tree, list | tuple):
-        pairs = list(enumerate(cast("list[Any]", tree)))
-    for key, value in pairs:
-        found |= tensors_in(value, f"{path}.{key}" if path else str(key))
+    _collect(tree, path, found)
     return found
+
+
+def _collect(tree: Any, path: str, found: dict[str, torch.Tensor]) -> None:
+    if isinstance(tree, torch.Tensor):
+        found[path] = tree
+        return
+    pairs: Iterable[tuple[Any, Any]] = ()
+    if isinstance(tree, dict):
+        pairs = cast("dict[Any, Any]", tree).items()
+    elif isinstance(tree, list | tuple):
+        pairs = enumerate(cast("list[Any]", tree))
+    for key, value in pairs:
+        _collect(value, f"{path}.{key}" if path else str(key), found)

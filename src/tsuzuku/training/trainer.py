@@ -26,7 +26,7 @@ from tsuzuku.training.checkpoints import (
 )
 from tsuzuku.training.data import BatchLoader, EpochSampler
 from tsuzuku.training.plugins import PluginError
-from tsuzuku.training.randomness import position_seed, seed_all
+from tsuzuku.training.randomness import mixed, position_seed, seed_all
 from tsuzuku.training.state import TrainingState
 
 ATTEMPTS = 3
@@ -101,8 +101,9 @@ class Trainer:
         self.reported_at, self.reported_batches = time.perf_counter(), s.batches
         self.loss_sum = _zero(s)
         s.optimizer.zero_grad(set_to_none=True)
+        epoch_seed = position_seed(settings.seed, "forward", s.epoch)
         for batch in self.loader.batches(self.train_sampler):
-            seed_all(position_seed(settings.seed, "forward", s.epoch, s.batches), s.device)
+            seed_all(mixed(epoch_seed, s.batches), s.device)
             loss, extra = self._forward(to_device(batch, s.device))
             self._backward(loss, batch_count)
             s.batches += 1

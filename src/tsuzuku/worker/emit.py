@@ -24,7 +24,7 @@ from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir
 from tsuzuku.worker.scalars import Scalars
 
-INTERVAL = 0.2
+INTERVAL = 0.4
 """Seconds between two writes."""
 
 DURABLE = frozenset({"status", "checkpoint", "error"})
