@@ -38,7 +38,7 @@ def test_a_first_training_can_be_looked_at_from_every_side(here: Path) -> None:
     assert "net.0.weight" in cli(here, "inspect", "tiny-noise-epoch-1.pt")
     assert cli(here, "verify", *names).count("ok") == 3
     measured = ask(here, "evaluate", "tiny-noise-latest.pt")["metrics"]
-    assert measured["val_loss"] == pytest.approx(info["metrics"]["val_loss"], rel=0.5)
+    assert measured["val_loss"] == info["metrics"]["val_loss"], "the same randomness again"
     assert "nothing is left to train" in cli(here, "train", "tiny", "noise").lower()
     assert "Nothing is being trained" in cli(here, "status")
     folder = here / "outputs" / run["run_id"].replace("_", "/", 1)
@@ -198,6 +198,26 @@ def test_init_makes_a_workspace_and_never_overwrites(tmp_path: Path) -> None:
     assert config.read_text() == "training: {seed: 7}\n"
     assert (tmp_path / "new" / ".gitignore").exists()
     assert "No runs yet" in cli(tmp_path, "-w", "new", "runs")
+
+
+def test_a_wrong_command_line_ends_with_2_and_says_how_it_is_used(here: Path) -> None:
+    for words in (["foo"], ["train"], ["train", "tiny"], ["runs", "--bogus"], ["prove", "a"]):
+        assert "Usage: " in cli(here, *words, code=2)
+
+
+def test_final_weights_are_those_of_a_completed_run(here: Path) -> None:
+    """A run that goes on loses them until it is completed again, so they are never old ones."""
+    cli(here, "train", "tiny", "noise", "num_epochs=1")
+    weights = next((here / "outputs").glob("*/*/model.safetensors"))
+    before = weights.read_bytes()
+    process = start(here, *LONG)
+    wait_for_step(here, 30)
+    assert not weights.exists()
+    process.terminate()
+    process.communicate(timeout=60)
+    epoch = ask(here, "checkpoints")[0]["epoch"]
+    cli(here, "train", "tiny", "noise", f"num_epochs={epoch + 1}")
+    assert weights.read_bytes() != before
 
 
 def test_help_is_quick_because_it_does_not_load_torch(here: Path) -> None:

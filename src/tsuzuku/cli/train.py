@@ -107,7 +107,7 @@ def watch_worker(store: Store, run: RunDir, process: subprocess.Popen[bytes], af
     code = process.wait()
     if watch.error is not None:
         console.print(f"[red]{escape(watch.error.payload['message'])}[/]")
-    elif code in (130, 143) and watch.status == "stopping":
+    elif code in (130, 143) and watch.status in ACTIVE:
         _report_end(store, run, "stopped", "Ended by a second signal, without saving once more.")
     elif code < 0 or (code and watch.status in ACTIVE):
         report_crash(store, run, code)
