@@ -11,10 +11,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -230,3 +230,18 @@ def preload_loader_processes() -> None:
     if start_method() == "forkserver":
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["tsuzuku.training.data"])
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """`batch` with every tensor in it on `device`."""
+    if device.type == "cpu":
+        return batch
+    if isinstance(batch, torch.Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, Mapping):
+        return {k: to_device(v, device) for k, v in cast("Mapping[Any, Any]", batch).items()}
+    if isinstance(batch, list | tuple):
+        moved = [to_device(v, device) for v in cast("list[Any]", batch)]
+        kind = cast("type[Any]", type(batch))  # pyright: ignore[reportUnknownArgumentType]
+        return kind(*moved) if hasattr(kind, "_fields") else kind(moved)
+    return batch

@@ -24,9 +24,10 @@ from tsuzuku.training.checkpoints import (
     bytes_needed,
     require_room,
 )
-from tsuzuku.training.data import BatchLoader, EpochSampler
+from tsuzuku.training.data import BatchLoader, EpochSampler, to_device
 from tsuzuku.training.plugins import PluginError
 from tsuzuku.training.randomness import mixed, position_seed, seed_all
+from tsuzuku.training.results import Averages, loss_and_metrics, what_forward_gave
 from tsuzuku.training.state import TrainingState
 
 ATTEMPTS = 3
@@ -125,9 +126,9 @@ class Trainer:
         if isinstance(result, torch.Tensor):
             loss, extra = result, _NOTHING
         else:
-            loss, extra = loss_and_metrics(result, self.state)
+            loss, extra = loss_and_metrics(result, self.state.settings.model_name)
         if loss.numel() != 1 or not loss.requires_grad:
-            raise PluginError(what_forward_gave(loss, self.state))
+            raise PluginError(what_forward_gave(loss, self.state.settings.model_name))
         if self.on_cpu:
             # 0.4 µs here; on a device it would wait for the step, so there it is looked at later
             value = loss.item()
@@ -357,83 +358,6 @@ SMALL = frozenset(
     }
 )
 """The parts of a checkpoint that its sidecar repeats."""
-
-
-class Averages:
-    """Means over the samples of a validation.
-
-    A number counts once for each sample of its batch; a pair (numerator, denominator) is added up
-    on both sides, as word error rates have to be.
-    """
-
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[float, float]] = {}
-
-    def add(self, result: Any, samples: int, model_name: str) -> None:
-        if isinstance(result, torch.Tensor) and result.numel() == 1:
-            result = {"loss": result}
-        if not isinstance(result, Mapping):
-            raise PluginError(
-                f"models/{model_name}.py: validate has to return a dict of numbers; "
-                f"it returned {type(result).__name__}."
-            )
-        for key, value in cast("Mapping[str, Any]", result).items():
-            over, under = self._sums.get(key, (0.0, 0.0))
-            if isinstance(value, tuple | list):
-                top, bottom = (float(part) for part in cast("tuple[Any, Any]", value))
-                self._sums[key] = (over + top, under + bottom)
-            elif isinstance(value, int | float) or getattr(value, "numel", lambda: 0)() == 1:
-                self._sums[key] = (over + float(value) * samples, under + samples)
-
-    def means(self) -> dict[str, float]:
-        """By name, with the model's `loss` as `val_loss`."""
-        named = {"val_loss" if k == "loss" else k: v for k, v in self._sums.items()}
-        return {k: over / under if under else math.nan for k, (over, under) in named.items()}
-
-
-def loss_and_metrics(result: Any, state: TrainingState) -> tuple[torch.Tensor, Mapping[str, Any]]:
-    """Split what a model's forward returned; raises PluginError unless there is a loss in it."""
-    loss = cast("Mapping[str, Any]", result).get("loss") if isinstance(result, Mapping) else None
-    if not isinstance(loss, torch.Tensor):
-        raise PluginError(what_forward_gave(result, state))
-    extra = {
-        key: value
-        for key, value in cast("Mapping[str, Any]", result).items()
-        if key != "loss"
-        and (isinstance(value, int | float) or getattr(value, "numel", lambda: 0)() == 1)
-    }
-    return loss, extra
-
-
-def what_forward_gave(result: Any, state: TrainingState) -> str:
-    """One sentence on why a result of forward is no loss."""
-    label = f"models/{state.settings.model_name}.py"
-    if isinstance(result, torch.Tensor):
-        if result.numel() == 1:
-            return f"{label}: the loss that forward returned depends on no parameter."
-        given = f"a tensor of shape {list(result.shape)}"
-    elif isinstance(result, Mapping):
-        given = f"a dict with {', '.join(map(str, cast('Mapping[Any, Any]', result)))}"
-    else:
-        given = type(result).__name__
-    return (
-        f"{label}: forward has to return the scalar loss, or a dict with it; it returned {given}."
-    )
-
-
-def to_device(batch: Any, device: torch.device) -> Any:
-    """`batch` with every tensor in it on `device`."""
-    if device.type == "cpu":
-        return batch
-    if isinstance(batch, torch.Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, Mapping):
-        return {k: to_device(v, device) for k, v in cast("Mapping[Any, Any]", batch).items()}
-    if isinstance(batch, list | tuple):
-        moved = [to_device(v, device) for v in cast("list[Any]", batch)]
-        kind = cast("type[Any]", type(batch))  # pyright: ignore[reportUnknownArgumentType]
-        return kind(*moved) if hasattr(kind, "_fields") else kind(moved)
-    return batch
 
 
 def _zero(state: TrainingState) -> torch.Tensor:

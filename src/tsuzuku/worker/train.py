@@ -34,12 +34,13 @@ from tsuzuku.training.data import (
 )
 from tsuzuku.training.fingerprint import dataset_fingerprint
 from tsuzuku.training.optim import make_optimizer, make_scheduler
-from tsuzuku.training.plugins import Data, make_data, make_model, sentence
+from tsuzuku.training.plugins import Data, make_data, make_model
 from tsuzuku.training.randomness import position_seed, seed_all
 from tsuzuku.training.setup import choose_device, load_plugins, make_deterministic, make_samplers
 from tsuzuku.training.state import TrainingState, section
 from tsuzuku.training.trainer import Outcome, Trainer
 from tsuzuku.worker.emit import Emitter
+from tsuzuku.worker.failures import explained, print_traceback
 
 
 class StopSignal:
@@ -94,12 +95,12 @@ def train(workspace: Workspace, run_id: str, stop: Stop | None = None) -> int:
             emit.say(ended)
             emit.status(ended)
         except Exception as error:
-            failure = _explain(error, run)
+            failure = explained(error, run)
             code = failure.exit_code
             emit.event("error", {"message": str(failure), "code": failure.code})
             emit.status("failed", str(failure))
             if not isinstance(error, TsuzukuError):
-                _print_traceback(error)
+                print_traceback(error)
         finally:
             emit.close()
             _end(store, run, attempt, ended)
@@ -379,35 +380,3 @@ def _note_attempt(run: RunDir, attempt: Attempt) -> None:
     others = [a for a in identity.get("attempts", []) if a["attempt"] != attempt.attempt]
     identity["attempts"] = [*others, attempt.model_dump()]
     write_atomically(run.identity, json.dumps(identity, ensure_ascii=False, indent=1))
-
-
-def _explain(error: Exception, run: RunDir) -> TsuzukuError:
-    """What went wrong in one sentence, wherever it came from."""
-    if isinstance(error, TsuzukuError):
-        return error
-    text = sentence(error)
-    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text.lower():
-        return TsuzukuError(
-            text,
-            "Halve training.batch_size and double training.accumulate_grad_batches.",
-            code="out_of_memory",
-        )
-    for frame in reversed(_frames(error)):
-        path = Path(frame[0])
-        if run.source in path.parents:
-            where = f"{path.relative_to(run.source)}, line {frame[1]}"
-            return TsuzukuError(f"{where}: {text}", code="training_failed")
-    return TsuzukuError(text, code="training_failed")
-
-
-def _frames(error: BaseException) -> list[tuple[str, int | None]]:
-    import traceback
-
-    return [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
-
-
-def _print_traceback(error: BaseException) -> None:
-    """For the worker's log, which is where a developer of a plug-in looks."""
-    import traceback
-
-    traceback.print_exception(error)

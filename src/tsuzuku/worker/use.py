@@ -15,11 +15,11 @@ from tsuzuku.core.plugin_files import find
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.training.checkpoints import check_weights, load
-from tsuzuku.training.data import BatchLoader
+from tsuzuku.training.data import BatchLoader, to_device
 from tsuzuku.training.plugins import Data, Plugin, guarded, make_data, make_model
 from tsuzuku.training.randomness import position_seed, seed_all
+from tsuzuku.training.results import Averages
 from tsuzuku.training.setup import choose_device, load_plugins, make_samplers
-from tsuzuku.training.trainer import Averages, to_device
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 

@@ -1,0 +1,40 @@
+"""What went wrong in a training, as one sentence for a person."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import torch
+
+from tsuzuku.core.errors import TsuzukuError
+from tsuzuku.core.workspace import RunDir
+from tsuzuku.training.plugins import sentence
+
+
+def explained(error: Exception, run: RunDir) -> TsuzukuError:
+    """What went wrong in one sentence, wherever it came from."""
+    if isinstance(error, TsuzukuError):
+        return error
+    text = sentence(error)
+    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text.lower():
+        return TsuzukuError(
+            text,
+            "Halve training.batch_size and double training.accumulate_grad_batches.",
+            code="out_of_memory",
+        )
+    for frame in reversed(_frames(error)):
+        path = Path(frame[0])
+        if run.source in path.parents:
+            where = f"{path.relative_to(run.source)}, line {frame[1]}"
+            return TsuzukuError(f"{where}: {text}", code="training_failed")
+    return TsuzukuError(text, code="training_failed")
+
+
+def _frames(error: BaseException) -> list[tuple[str, int | None]]:
+    return [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+
+
+def print_traceback(error: BaseException) -> None:
+    """For the worker's log, which is where a developer of a plug-in looks."""
+    traceback.print_exception(error)
