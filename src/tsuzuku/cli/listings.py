@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Any
 
 from tsuzuku.cli.console import coloured, console, number, print_json, show, size, table, when
 from tsuzuku.cli.train import open_store
+from tsuzuku.core.errors import NotFound
+from tsuzuku.core.pruning import index_anew
 from tsuzuku.core.schemas import ACTIVE, Run
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import Workspace
@@ -96,6 +99,10 @@ def checkpoints(
     if run_id is not None:
         workspace.run_dir(run_id)
     with open_store(workspace) as store:
+        for record in store.runs(model_name=model, dataset_name=dataset):
+            if workspace.true_status(record).status == "crashed":
+                with suppress(NotFound):  # its folder may have been deleted by hand
+                    index_anew(workspace.run_dir(record.run_id), store)
         found = store.checkpoints(model_name=model, dataset_name=dataset, run_id=run_id)
     if as_json:
         print_json([{**c.model_dump(), "size_mb": round(c.size / 1e6, 3)} for c in found])

@@ -39,6 +39,16 @@ def prune(run: RunDir, policy: CheckpointSettings, store: Store, *, dry: bool = 
     return surveyed
 
 
+def index_anew(run: RunDir, store: Store) -> None:
+    """Put what a killed worker saved, but could not put into the index any more, there."""
+    known = {c.name for c in store.checkpoints(run_id=run.run_id)}
+    files, _ = checkpoint_files.in_folder(run.checkpoints)
+    if any(f.name not in known for f in files):
+        for record in survey(files, CheckpointSettings(keep_last_n=None)).records:
+            if record.name not in known:
+                store.put_checkpoint(record)
+
+
 def survey(
     files: Sequence[CheckpointFile],
     policy: CheckpointSettings,
