@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tsuzuku.core.schemas import ACTIVE, FINAL, Event, Run, Status, jsonable, metrics_of
+from tsuzuku.core.projection import metrics_of
+from tsuzuku.core.schemas import ACTIVE, FINAL, Event, Run, Status, jsonable
 
 
 def event(kind: str, **payload: Any) -> Event:

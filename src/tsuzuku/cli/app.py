@@ -88,7 +88,7 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def _top(  # pyright: ignore[reportUnusedFunction]
+def options(
     context: typer.Context,
     workspace: Annotated[
         Path, typer.Option("-w", "--workspace", help="The workspace folder.", show_default="here")

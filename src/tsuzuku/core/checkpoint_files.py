@@ -19,6 +19,7 @@ from typing import Any
 
 from tsuzuku.core.errors import CorruptCheckpoint
 from tsuzuku.core.schemas import jsonable
+from tsuzuku.core.trees import is_tree
 from tsuzuku.core.workspace import RunDir, sync_folder, write_atomically
 
 SUFFIXES = (".pt", ".pth")
@@ -75,9 +76,9 @@ def read(path: Path) -> CheckpointFile:
         raise CorruptCheckpoint(f"{sidecar(path).name} cannot be read.") from None
     fields = {"epoch": int, "global_step": int, "size": int, "sha256": str, "metadata": dict}
     for key, kind in fields.items():
-        if not isinstance(info, dict) or not isinstance(info.get(key), kind):  # pyright: ignore
+        if not is_tree(info) or not isinstance(info.get(key), kind):
             raise CorruptCheckpoint(f"{sidecar(path).name} lacks a usable {key!r}.")
-    return CheckpointFile(path, info)  # pyright: ignore[reportUnknownArgumentType]
+    return CheckpointFile(path, info)
 
 
 def in_folder(folder: Path) -> tuple[list[CheckpointFile], list[Path]]:

@@ -25,8 +25,8 @@ from tsuzuku.core.settings import (
     TrainingSettings,
     WorkspaceSettings,
 )
+from tsuzuku.core.trees import Tree, is_tree
 
-Tree = dict[str, Any]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -104,8 +104,8 @@ def load(path: Path, overrides: Tree | None = None) -> Config:
     tree = {key: value for key, value in tree.items() if value is not None or key not in known}
     problems: list[str] = []
     settings = checked(WorkspaceSettings, tree, "", problems)
-    if isinstance(training := tree.get("training"), dict):
-        checked(TrainingSettings, cast(Tree, training), "training", problems)
+    if is_tree(training := tree.get("training")):
+        checked(TrainingSettings, training, "training", problems)
     where = Config(WorkspaceSettings(), path, overrides).where
     if settings is None or problems:
         raise SettingsError(problems, where)
@@ -121,24 +121,24 @@ def resolve(config: Config, model: str, dataset: str, preset: Any = None) -> Run
     of_model = dict(settings.models.get(model) or {})
     own: Any = of_model.pop("training", None) or {}
     problems: list[str] = []
-    if not isinstance(own, dict):
+    if not is_tree(own):
         raise SettingsError([f"models.{model}.training has to be a mapping"], config.where)
     # checked alone first, so that what is wrong is named by the path at which it stands
-    checked(TrainingSettings, cast(Tree, own), f"models.{model}.training", problems)
+    checked(TrainingSettings, own, f"models.{model}.training", problems)
     asked = _among(settings.training, config.overrides.get("training"))
     of_model_asked: Tree = cast(Tree, config.overrides.get("models") or {}).get(model) or {}
-    own_asked = _among(cast(Tree, own), of_model_asked.get("training"))
+    own_asked = _among(own, of_model_asked.get("training"))
     label = f"models/{model}.py: TRAINING"
-    if not isinstance(preset, dict | None):
+    if preset is not None and not is_tree(preset):
         problems.append(f"{label} has to be a mapping of training settings")
     elif preset:
-        checked(TrainingSettings, cast(Tree, preset), label, problems)
+        checked(TrainingSettings, preset, label, problems)
     if problems:
         raise SettingsError(problems, config.where)
     layers: list[Tree] = [
-        cast(Tree, preset or {}),
+        preset or {},
         settings.training,
-        cast(Tree, own),
+        own,
         asked,
         own_asked,
     ]
@@ -163,13 +163,13 @@ def resolve(config: Config, model: str, dataset: str, preset: Any = None) -> Run
 def _canonical_sections(tree: Tree) -> Tree:
     """A configuration whose training sections have aliases replaced."""
     copy = dict(tree)
-    if isinstance(training := tree.get("training"), dict):
-        copy["training"] = canonical(cast(Tree, training))
+    if is_tree(training := tree.get("training")):
+        copy["training"] = canonical(training)
     models = tree.get("models")
-    if isinstance(models, dict):
+    if is_tree(models):
         copy["models"] = {
-            name: _canonical_sections(cast(Tree, model)) if isinstance(model, dict) else model
-            for name, model in cast(Tree, models).items()
+            name: _canonical_sections(model) if is_tree(model) else model
+            for name, model in models.items()
         }
     return copy
 
@@ -179,7 +179,7 @@ def canonical(training: Mapping[str, Any]) -> Tree:
 
     What is given by both names in one layer is left, for the check to refuse.
     """
-    if not isinstance(training.get("checkpoint"), dict | None):
+    if not is_tree(training.get("checkpoint") or {}):
         return dict(training)
     tree: Tree = dict(training)
     inner: Tree = dict(training.get("checkpoint") or {})
@@ -214,7 +214,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> list[
         said = item["msg"].removeprefix("Value error, ")
         said = said[0].lower() + said[1:] if said.startswith("Input ") else said
         given = item["input"]
-        shown = "" if isinstance(given, dict) else f" (it is {given!r})"
+        shown = "" if is_tree(given) else f" (it is {given!r})"
         sentences.append(f"{path}: {said}{shown}")
     return sentences
 
@@ -282,8 +282,8 @@ def laid_over(old: Tree, new: Tree) -> Tree:
     merged = dict(old)
     for key, value in new.items():
         inner = merged.get(key)
-        if isinstance(value, dict) and isinstance(inner, dict):
-            merged[key] = laid_over(cast(Tree, inner), cast(Tree, value))
+        if is_tree(value) and is_tree(inner):
+            merged[key] = laid_over(inner, value)
         else:
             merged[key] = value
     return merged
@@ -291,13 +291,12 @@ def laid_over(old: Tree, new: Tree) -> Tree:
 
 def _among(tree: Tree, wanted: Any) -> Tree:
     """The part of `tree` that stands where `wanted` has something."""
-    if not isinstance(wanted, dict):
+    if not is_tree(wanted):
         return {}
     part: Tree = {}
-    for key, value in cast(Tree, wanted).items():
+    for key, value in wanted.items():
         inner = tree.get(key)
-        nested = isinstance(value, dict) and isinstance(inner, dict)
-        part[key] = _among(cast(Tree, inner), value) if nested else inner
+        part[key] = _among(inner, value) if is_tree(value) and is_tree(inner) else inner
     return part
 
 
@@ -330,10 +329,10 @@ def _is_section(thing: Any) -> bool:
 
 
 def _flat(tree: Any, prefix: str = "") -> Tree:
-    if not isinstance(tree, dict):
+    if not is_tree(tree):
         return {prefix: tree}
     flat: Tree = {}
-    for key, value in cast(Tree, tree).items():
+    for key, value in tree.items():
         flat.update(_flat(value, f"{prefix}.{key}" if prefix else key))
     return flat
 

@@ -44,12 +44,15 @@ class PluginFile:
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return None  # importing it will say what is wrong, with the line
         for node in tree.body:
-            targets = node.targets if isinstance(node, ast.Assign) else []
-            if isinstance(node, ast.AnnAssign) and node.value is not None:
-                targets = [node.target]
+            if isinstance(node, ast.Assign):
+                targets, value = node.targets, node.value
+            elif isinstance(node, ast.AnnAssign) and node.value is not None:
+                targets, value = [node.target], node.value
+            else:
+                continue
             if any(isinstance(t, ast.Name) and t.id == constant for t in targets):
                 try:
-                    return ast.literal_eval(node.value)  # pyright: ignore
+                    return ast.literal_eval(value)
                 except (ValueError, TypeError, RecursionError, MemoryError):
                     return None
         return None

@@ -15,10 +15,11 @@ from typing import Any
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.database import explained
 from tsuzuku.core.errors import Busy, WrongInput
+from tsuzuku.core.projection import reported
 from tsuzuku.core.pruning import survey
 from tsuzuku.core.schemas import ACTIVE, Attempt, Checkpoint, Event, Run
 from tsuzuku.core.settings import RunSettings
-from tsuzuku.core.store import Store, reported
+from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 
 Recovered = tuple[Run, list[Attempt], Iterable[Event], list[Checkpoint]]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from tsuzuku.core import checkpoint_files, plugin_files
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.config_loader import (
     Difference,
-    Tree,
     canonical,
     checked,
     differences,
@@ -23,6 +22,7 @@ from tsuzuku.core.errors import Busy, CorruptCheckpoint, NotFound, SettingsError
 from tsuzuku.core.plugin_files import PluginFile
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.store import Store
+from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.core.workspace import RunDir, Workspace
 
 Mode = Literal["fresh", "continue", "branch", "finished"]
@@ -256,8 +256,8 @@ def _changed(asked: RunSettings, changes: Tree) -> RunSettings:
 def _mapping(tree: Tree, key: str, path: str, problems: list[str]) -> Tree:
     """The mapping at `key`, an empty one if there is nothing or, with a problem, something else."""
     value: Any = {} if tree.get(key) is None else tree[key]
-    if isinstance(value, dict):
-        return cast(Tree, value)
+    if is_tree(value):
+        return value
     problems.append(f"{path} has to be a mapping (it is {value!r})")
     return {}
 

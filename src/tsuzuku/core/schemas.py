@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from tsuzuku.core.trees import is_list, is_tree
+
 Status = Literal[
     "starting", "running", "stopping", "stopped", "completed", "failed", "crashed", "paused"
 ]
@@ -107,43 +109,12 @@ class Curve(Record):
     max: list[float | None]
 
 
-def metrics_of(event: Event) -> tuple[int, dict[str, float]]:
-    """The global step and the metric values that an event reports; an empty dict if none.
-
-    Metrics are a projection of events, so that whatever has the events (the table, or a run's
-    journal) can restore every curve.
-    """
-    payload = event.payload
-    step = payload.get("global_step")
-    if event.type not in ("progress", "validation_result") or type(step) is not int:
-        return 0, {}
-    values: dict[str, float] = {}
-    for key, value in payload.items():
-        if key not in POSITION_KEYS and _is_number(value):
-            values[key] = float(value)
-    extra = payload.get("metrics")
-    if isinstance(extra, dict):
-        for key, value in extra.items():  # pyright: ignore[reportUnknownVariableType]
-            if _is_number(value):
-                # what validation measures keeps its own name, so training's gets a prefix
-                values[f"train_{key}"] = float(value)  # pyright: ignore[reportUnknownArgumentType]
-    return step, values
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-POSITION_KEYS = frozenset({"epoch", "total_epochs", "step", "total_steps", "global_step"})
-"""Keys of a progress payload that say where the run is, not how well it does."""
-
-
 def jsonable(value: Any) -> Any:
     """`value` with every NaN and infinity turned into None, which is all that JSON can say."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(k): jsonable(v) for k, v in value.items()}  # pyright: ignore
-    if isinstance(value, list | tuple):
-        return [jsonable(v) for v in value]  # pyright: ignore
+    if is_tree(value):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if is_list(value):
+        return [jsonable(v) for v in value]
     return value

@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from tsuzuku.core.trees import is_tree
+
 MILESTONES = [10, 25, 50, 100, 200]
 
 
@@ -49,9 +51,9 @@ def _mentions(template: str, field: str) -> bool:
 
 
 def _rename(values: Any, aliases: dict[str, str]) -> Any:
-    if not isinstance(values, dict):
-        return values  # pyright: ignore[reportUnknownVariableType]
-    data: dict[str, Any] = dict(values)  # pyright: ignore[reportUnknownArgumentType]
+    if not is_tree(values):
+        return values
+    data = dict(values)
     for alias, name in aliases.items():
         if alias in data:
             if name in data:
@@ -217,16 +219,16 @@ class TrainingSettings(Section):
     @classmethod
     def _checkpoint_shortcuts(cls, values: Any) -> Any:
         """Accept the seeds' `checkpoint_interval` and `checkpoint_retention` right here too."""
-        if not isinstance(values, dict):
-            return values  # pyright: ignore[reportUnknownVariableType]
-        data: dict[str, Any] = dict(values)  # pyright: ignore[reportUnknownArgumentType]
+        if not is_tree(values):
+            return values
+        data = dict(values)
         for section in ("checkpoint", "save", "scheduler_options"):
             if section in data and data[section] is None:
                 del data[section]  # left empty in the file: its defaults
         short = {k: data.pop(k) for k in CHECKPOINT_ALIASES if k in data}
         if short:
             inner = data.get("checkpoint")
-            data["checkpoint"] = {**(inner if isinstance(inner, dict) else {}), **short}
+            data["checkpoint"] = {**(inner if is_tree(inner) else {}), **short}
         return data
 
     @field_validator("optimizer", "scheduler", mode="before")

@@ -14,13 +14,14 @@ from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, Self, TypeVar, get_args
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel
 
 from tsuzuku.core import curves
 from tsuzuku.core.database import SCHEMA_VERSION, connect, explained, last_seq
 from tsuzuku.core.errors import NotFound
+from tsuzuku.core.projection import points_of, reported
 from tsuzuku.core.schemas import (
     Attempt,
     Checkpoint,
@@ -30,10 +31,8 @@ from tsuzuku.core.schemas import (
     Run,
     Status,
     jsonable,
-    metrics_of,
 )
 
-_STATUSES = frozenset(get_args(Status))
 _JSON_COLUMNS = frozenset({"metrics", "kept_because", "verdict"})
 
 R = TypeVar("R", bound=BaseModel)
@@ -184,7 +183,7 @@ class Store:
         """
         plain = [jsonable(event.payload) for event in events]
         texts = [json.dumps(p, allow_nan=False, separators=(",", ":")) for p in plain]
-        points = _metrics(events)
+        points = points_of(events)
         changes: dict[str, dict[str, Any]] = {}
         for event in events:
             if event.run_id is not None:
@@ -382,33 +381,3 @@ def _find_series(db: sqlite3.Connection, run_id: str, key: str) -> int | None:
     query = "SELECT id FROM series WHERE run_id = ? AND key = ?"
     row = db.execute(query, (run_id, key)).fetchone()
     return row[0] if row else None
-
-
-def _metrics(
-    events: Sequence[Event],
-) -> dict[tuple[str, str], tuple[list[int], list[float]]]:
-    """Steps and values that events report, by run and key."""
-    points: dict[tuple[str, str], tuple[list[int], list[float]]] = {}
-    for event in events:
-        if event.run_id is None:
-            continue
-        step, metrics = metrics_of(event)
-        for key, value in metrics.items():
-            steps, values = points.setdefault((event.run_id, key), ([], []))
-            steps.append(step)
-            values.append(value)
-    return points
-
-
-def reported(event: Event) -> dict[str, Any]:
-    """The fields of a run that an event changes."""
-    payload = event.payload
-    if event.type == "status" and payload.get("status") in _STATUSES:
-        message = str(payload.get("message") or "")
-        return {"status": payload["status"], "message": message, "updated_at": event.time}
-    if event.type == "progress" and isinstance(payload.get("global_step"), int):
-        return {"global_step": payload["global_step"]}
-    if event.type in ("validation_result", "checkpoint"):
-        kept = {k: payload[k] for k in ("epoch", "global_step") if isinstance(payload.get(k), int)}
-        return {**kept, "updated_at": event.time}
-    return {}

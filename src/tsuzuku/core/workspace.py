@@ -8,12 +8,13 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from tsuzuku.core import lock
 from tsuzuku.core.config_loader import Config, load
 from tsuzuku.core.errors import NotFound, WrongInput
 from tsuzuku.core.schemas import ACTIVE, Run
+from tsuzuku.core.trees import is_tree
 
 RUN_ID = re.compile(r"(\d{4}-\d{2}-\d{2})_(\d{2}-\d{2}-\d{2}(?:-\d+)?)")
 
@@ -39,9 +40,9 @@ class RunDir:
             identity = json.loads(self.identity.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise WrongInput(f"{self.identity} cannot be read: {error}.") from None
-        if not isinstance(identity, dict):
+        if not is_tree(identity):
             raise WrongInput(f"{self.identity} is damaged: it holds no mapping.")
-        return cast("dict[str, Any]", identity)
+        return identity
 
     def worker(self) -> int | None:
         """The process id of the living worker, or None."""

@@ -15,13 +15,14 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint, DiskFull, TsuzukuError
+from tsuzuku.core.trees import is_tree
 from tsuzuku.training.snapshot import Snapshot, tensors_in
 
 REQUIRED = ("model_state_dict", "epoch", "config")
@@ -219,15 +220,15 @@ def load(path: Path) -> dict[str, Any]:
         if isinstance(error, RuntimeError | OSError):
             said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise CorruptCheckpoint(f"{path.name} cannot be opened: {said[:200]}.") from None
-    if not isinstance(loaded, dict):
+    if not is_tree(loaded):
         raise CorruptCheckpoint(f"{path.name} holds a {type(loaded).__name__}, not a checkpoint.")
     missing = [key for key in REQUIRED if key not in loaded]
     if missing:
         raise CorruptCheckpoint(f"{path.name} is no checkpoint: it lacks {', '.join(missing)}.")
-    state = loaded["model_state_dict"]  # pyright: ignore[reportUnknownVariableType]
-    if not isinstance(state, dict) or not state:
+    state = loaded["model_state_dict"]
+    if not is_tree(state) or not state:
         raise CorruptCheckpoint(f"{path.name} has no weights in model_state_dict.")
-    return cast("dict[str, Any]", loaded)
+    return loaded
 
 
 def check_weights(model: torch.nn.Module, state: Mapping[str, Any], name: str) -> None:
@@ -239,7 +240,7 @@ def check_weights(model: torch.nn.Module, state: Mapping[str, Any], name: str) -
                 f"{name} is of another model: it has no {key!r}.", FRESH, code="other_model"
             )
         shape = getattr(state[key], "shape", None)
-        if isinstance(tensor, torch.Tensor) and shape != tensor.shape:  # pyright: ignore
+        if isinstance(tensor, torch.Tensor) and shape != tensor.shape:
             raise CorruptCheckpoint(
                 f"{name} is of another model: {key!r} has the shape "
                 f"{list(shape) if shape is not None else 'of no tensor'} there and "

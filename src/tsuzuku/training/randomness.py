@@ -65,7 +65,10 @@ def seed_all(value: int, device: torch.device | None = None) -> None:
 
 def _seed_device(value: int, device: torch.device) -> None:
     if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index  # pyright: ignore
+        # torch's stubs say that an index is always there; for "cuda" it is None
+        index: int | None = device.index
+        if index is None:  # pyright: ignore[reportUnnecessaryComparison]
+            index = torch.cuda.current_device()
         torch.cuda.default_generators[index].manual_seed(value)
     elif device.type == "mps":
         torch.mps.manual_seed(value)

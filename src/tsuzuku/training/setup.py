@@ -70,5 +70,5 @@ def make_deterministic(wanted: bool) -> None:
     """Ask torch for deterministic kernels; where it has none it warns and goes on."""
     torch.use_deterministic_algorithms(wanted, warn_only=True)
     # filling fresh memory would cost a pass over every activation and guard against nothing here
-    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore
+    torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.backends.cudnn.benchmark = not wanted

@@ -7,6 +7,8 @@ from typing import Any, cast
 
 import torch
 
+from tsuzuku.core.trees import is_tree
+
 
 class Snapshot:
     """Copies trees of containers and tensors to host memory.
@@ -38,7 +40,7 @@ class Snapshot:
                 event = torch.cuda.Event()
                 event.record()
             elif sources:
-                torch._foreach_copy_(targets, sources)  # pyright: ignore
+                torch._foreach_copy_(targets, sources)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
         return copy, event
 
     def _copy(
@@ -61,8 +63,8 @@ class Snapshot:
             sources.append(source)
             targets.append(buffer)
             return buffer
-        if isinstance(tree, dict):
-            items = cast("dict[Any, Any]", tree).items()
+        if is_tree(tree):
+            items = tree.items()
             return {k: self._copy(v, (*path, k), used, sources, targets) for k, v in items}
         if isinstance(tree, list | tuple):
             parts = cast("list[Any]", tree)
@@ -95,8 +97,8 @@ def _collect(tree: Any, path: str, found: dict[str, torch.Tensor]) -> None:
         found[path] = tree
         return
     pairs: Iterable[tuple[Any, Any]] = ()
-    if isinstance(tree, dict):
-        pairs = cast("dict[Any, Any]", tree).items()
+    if is_tree(tree):
+        pairs = tree.items()
     elif isinstance(tree, list | tuple):
         pairs = enumerate(cast("list[Any]", tree))
     for key, value in pairs:

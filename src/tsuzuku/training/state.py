@@ -6,13 +6,14 @@ import platform
 import socket
 import time
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from tsuzuku import __version__
 from tsuzuku.core.settings import RunSettings
+from tsuzuku.core.trees import is_tree
 from tsuzuku.training.checkpoints import check_weights
 from tsuzuku.training.randomness import rng_state, set_rng_state
 
@@ -203,5 +204,5 @@ def section(tree: dict[str, Any], *path: str) -> dict[str, Any]:
     """The mapping at `path`, an empty one if there is none (in files of other programs)."""
     for key in path:
         inner = tree.get(key)
-        tree = cast("dict[str, Any]", inner) if isinstance(inner, dict) else {}
+        tree = inner if is_tree(inner) else {}
     return tree

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol
 
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -66,9 +66,9 @@ class Trainer:
         s = self.state
         self.settings = s.settings.training
         self.policy = self.settings.checkpoint
-        self.forward: Callable[[Any], Any] = (
-            cast(Any, torch.compile(s.model)) if self.settings.compile else s.model  # pyright: ignore
-        )
+        self.forward: Callable[[Any], Any] = s.model
+        if self.settings.compile:
+            self.forward = torch.compile(s.model)  # pyright: ignore[reportUnknownMemberType]
         self.on_cpu = s.device.type == "cpu"
         self.grad_norm: torch.Tensor | None = None
         self.last_saved: tuple[int, int] = (-1, -1)

@@ -9,6 +9,7 @@ import torch
 
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.errors import CorruptCheckpoint
+from tsuzuku.core.trees import is_list, is_tree
 from tsuzuku.training.checkpoints import load
 from tsuzuku.training.snapshot import tensors_in
 
@@ -52,10 +53,10 @@ def plain(value: Any) -> Any:
     """`value` for JSON: tensors by their shape, everything unknown as text."""
     if isinstance(value, torch.Tensor):
         return value.item() if value.numel() == 1 else f"tensor {list(value.shape)}"
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}  # pyright: ignore
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]  # pyright: ignore
+    if is_tree(value):
+        return {str(k): plain(v) for k, v in value.items()}
+    if is_list(value):
+        return [plain(v) for v in value]
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
@@ -95,16 +96,15 @@ def _difference(a: Any, b: Any, path: str) -> str | None:
             apart = (raw_a.double() - raw_b.double()).abs().max().item()
             return f"{path}: {count:,} of {a.numel():,} values differ, by up to {apart:.3g}"
         return None
-    if isinstance(a, dict) and isinstance(b, dict):
-        keys: list[Any] = [*a, *(k for k in b if k not in a)]  # pyright: ignore
-        for key in keys:
-            if (found := _difference(a.get(key), b.get(key), f"{path}.{key}")) is not None:  # pyright: ignore
+    if is_tree(a) and is_tree(b):
+        for key in [*a, *(k for k in b if k not in a)]:
+            if (found := _difference(a.get(key), b.get(key), f"{path}.{key}")) is not None:
                 return found
         return None
-    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):  # pyright: ignore
-        for index, (x, y) in enumerate(zip(a, b, strict=True)):  # pyright: ignore
+    if is_list(a) and is_list(b) and len(a) == len(b):
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
             if (found := _difference(x, y, f"{path}.{index}")) is not None:
                 return found
         return None
     same = a == b or (a != a and b != b)
-    return None if same and type(a) is type(b) else f"{path}: {a!r} and {b!r}"  # pyright: ignore
+    return None if same and type(a) is type(b) else f"{path}: {a!r} and {b!r}"

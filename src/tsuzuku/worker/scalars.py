@@ -10,7 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tsuzuku.core.schemas import Event, metrics_of
+from tsuzuku.core.projection import metrics_of
+from tsuzuku.core.schemas import Event
 
 
 class Scalars:

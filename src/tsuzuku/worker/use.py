@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import WrongInput
 from tsuzuku.core.plugin_files import find
 from tsuzuku.core.settings import RunSettings
+from tsuzuku.core.trees import is_tree
 from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.training.checkpoints import check_weights, load
 from tsuzuku.training.data import BatchLoader, to_device
@@ -95,9 +96,9 @@ def predict(trained: Trained, given: str) -> dict[str, dict[str, Any]]:
         raise WrongInput(f"{trained.plugin.label} has no inference(sample), which `predict` needs.")
     with torch.no_grad():
         outputs = guarded(trained.plugin, lambda: inference(read_sample(given, trained.data)))
-    if not isinstance(outputs, dict):
+    if not is_tree(outputs):
         raise WrongInput(f"{trained.plugin.label}: inference has to return a dict of outputs.")
-    return {str(k): typed(v) for k, v in cast("dict[Any, Any]", outputs).items()}
+    return {str(k): typed(v) for k, v in outputs.items()}
 
 
 def read_sample(given: str, data: Data) -> dict[str, Any]:
@@ -132,11 +133,11 @@ def read_image(path: Path) -> Any:
 
 def typed(value: Any) -> dict[str, Any]:
     """An output in its typed form: `{"type": text | image | curves | audio | number, "value"}`."""
-    if isinstance(value, dict) and "type" in value:
-        return cast("dict[str, Any]", value)
+    if is_tree(value) and "type" in value:
+        return value
     if isinstance(value, int | float):
         return {"type": "number", "value": value}
-    return {"type": "text", "value": str(value)}  # pyright: ignore
+    return {"type": "text", "value": str(value)}
 
 
 def write_outputs(outputs: dict[str, dict[str, Any]], folder: Path, stem: str) -> dict[str, Any]:
