@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, default_collate
 from common import make_workspace, median_of, new_run, options, print_table, verdict
 from tsuzuku.core.workspace import Workspace
 from tsuzuku.training.plugins import PlainConfig, Plugin
+from tsuzuku.worker.stop import StopSignal
 from tsuzuku.worker.train import train as tsuzuku_train
 from turns import Contender, end_tidily, pace
 
@@ -114,7 +115,7 @@ def tsuzuku(task: Task) -> None:
         "checkpoint.every_steps": 500,
     }
     run = new_run(task.workspace, *(f"{key}={value}" for key, value in settings.items()))
-    tsuzuku_train(task.workspace, run.run_id)
+    tsuzuku_train(task.workspace, run.run_id, StopSignal())
     raise SystemExit(f"the training has ended: see {run.path}")
 
 

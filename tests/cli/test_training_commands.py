@@ -66,6 +66,18 @@ def test_a_signal_saves_and_ends_and_resume_goes_on(here: Path, number: int, cod
     assert (run["status"], run["epoch"], len(run["attempts"])) == ("completed", total, 2)
 
 
+def test_a_signal_right_after_the_start_is_not_taken_for_a_crash(here: Path) -> None:
+    for pause in (0.4, 0.8, 1.5):
+        process = start(here, *LONG, "--fresh")
+        while not any((here / "outputs").glob("*/*/logs/worker.log")):
+            assert process.poll() is None
+        time.sleep(pause)
+        process.terminate()
+        said, _ = process.communicate(timeout=60)
+        assert process.returncode == 143, said
+        assert ask(here, "runs")[0]["status"] == "stopped", said
+
+
 def test_a_training_outlives_its_terminal(here: Path) -> None:
     process = start(here, *LONG)
     step = wait_for_step(here, 5)

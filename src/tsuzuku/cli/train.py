@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from rich.markup import escape
 
@@ -16,7 +16,7 @@ from tsuzuku.cli.watch import Watch, summary
 from tsuzuku.cli.watch import follow as follow_events
 from tsuzuku.core import launch
 from tsuzuku.core.config_loader import Difference, parse_overrides
-from tsuzuku.core.errors import NotFound
+from tsuzuku.core.errors import NotFound, TsuzukuError
 from tsuzuku.core.resume import Plan, newest_checkpoint, plan_resume, plan_training
 from tsuzuku.core.schemas import ACTIVE, Event, Status
 from tsuzuku.core.store import Store
@@ -77,8 +77,10 @@ def carry_out(workspace: Workspace, store: Store, plan: Plan) -> int:
     origin = f", branched from {plan.origin}" if plan.mode == "branch" else ""
     console.print(f"{words} [bold]{launched.run.run_id}[/]{origin}")
     show_differences(plan.differences)
-    process = launch.spawn(workspace, launched.run)
-    code = watch_worker(store, launched.run, process, after)
+    with Forwarding() as signals:
+        process = launch.spawn(workspace, launched.run)
+        signals.to(process)
+        code = watch_worker(store, launched.run, process, after, signals)
     if code == 0:
         summary(store, launched.run.run_id)
         console.print(f"[dim]{launched.run.path}[/]")
@@ -90,25 +92,46 @@ def show_differences(differences: list[Difference]) -> None:
         console.print(f"  {d.key}: {d.old} → {d.new}", markup=False)
 
 
-def watch_worker(store: Store, run: RunDir, process: subprocess.Popen[bytes], after: int) -> int:
-    """Show a worker's events until it ends, handing it the signals that this process gets."""
+class Forwarding:
+    """Hands SIGINT and SIGTERM of this process on to a worker, those before its start included."""
 
-    def forward(number: int, _frame: FrameType | None) -> None:
-        if process.poll() is None:
+    def __init__(self) -> None:
+        self.got: list[int] = []
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self._before = {n: signal.signal(n, self._receive) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def to(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        for number in self.got:
             process.send_signal(number)
 
-    before = {n: signal.signal(n, forward) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with Watch() as watch:
-            follow_events(store, run.run_id, watch, after, lambda: process.poll() is not None)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self.got.append(number)
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+
+def watch_worker(
+    store: Store, run: RunDir, process: subprocess.Popen[bytes], after: int, signals: Forwarding
+) -> int:
+    """Show a worker's events until it ends; the exit code."""
+    with Watch() as watch:
+        follow_events(store, run.run_id, watch, after, lambda: process.poll() is not None)
     code = process.wait()
+    if -code in signals.got:
+        # it had not yet begun to listen, so it ended as every process does
+        code = 128 - code
     if watch.error is not None:
         console.print(f"[red]{escape(watch.error.payload['message'])}[/]")
     elif code in (130, 143) and watch.status in ACTIVE:
-        _report_end(store, run, "stopped", "Ended by a second signal, without saving once more.")
+        _report_end(store, run, "stopped", "Ended at once, without saving once more.")
     elif code < 0 or (code and watch.status in ACTIVE):
         report_crash(store, run, code)
         return 1
@@ -144,7 +167,14 @@ def stop(workspace: Workspace, run_id: str | None) -> int:
         worker = run.worker() if run else None
         if run is None or worker is None:
             raise NotFound("Nothing is being trained.", code="not_running")
-        os.kill(worker, signal.SIGTERM)
+        try:
+            os.kill(worker, signal.SIGTERM)
+        except ProcessLookupError:
+            raise NotFound("The training has just ended by itself.", code="not_running") from None
+        except PermissionError:
+            raise TsuzukuError(
+                f"Process {worker} is another user's; they have to stop it."
+            ) from None
         began = time.monotonic()
         while run.worker() == worker:
             time.sleep(0.05)

@@ -63,10 +63,13 @@ def _answer(value: dict[str, Any]) -> None:
 
 
 def _train(chosen: Any) -> int:
+    from tsuzuku.worker.stop import StopSignal
+
+    stop = StopSignal()  # before torch is loaded, which takes seconds
     from tsuzuku.core.workspace import Workspace
     from tsuzuku.worker.train import train
 
-    return train(Workspace(chosen.workspace, chosen.outputs), chosen.run)
+    return train(Workspace(chosen.workspace, chosen.outputs), chosen.run, stop)
 
 
 def _verify(chosen: Any) -> int:

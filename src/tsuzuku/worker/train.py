@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -41,39 +38,11 @@ from tsuzuku.training.state import TrainingState, section
 from tsuzuku.training.trainer import Outcome, Trainer
 from tsuzuku.worker.emit import Emitter
 from tsuzuku.worker.failures import explained, print_traceback
+from tsuzuku.worker.stop import Stop
 
 
-class StopSignal:
-    """SIGTERM or SIGINT: the first asks the training to stop and save, the second ends it."""
-
-    def __init__(self, on_first: Callable[[], None]) -> None:
-        self.number = 0
-        self._on_first = on_first
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._receive)
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        if self.number:
-            os._exit(128 + number)
-        self.number = number
-        self._on_first()
-
-    def requested(self) -> bool:
-        return self.number != 0
-
-
-class Stop(Protocol):
-    """Says whether the training is to stop, and by which signal."""
-
-    number: int
-
-    def requested(self) -> bool: ...
-
-
-def train(workspace: Workspace, run_id: str, stop: Stop | None = None) -> int:
-    """Work on a run until it is completed or stopped; the exit code.
-
-    Without `stop`, SIGTERM and SIGINT of this process are what stops it.
+def train(workspace: Workspace, run_id: str, stop: Stop) -> int:
+    """Work on a run until it is completed, or asked to stop; the exit code.
 
     0 completed · 1 failed · 2 wrong input · 128 + n stopped by signal n after saving.
     """
@@ -84,7 +53,7 @@ def train(workspace: Workspace, run_id: str, stop: Stop | None = None) -> int:
     with Store(workspace.db) as store:
         emit = Emitter(store, run, requested.language)
         attempt = _begin(store, run)
-        stop = stop or StopSignal(lambda: emit.status("stopping"))
+        stop.when_asked(lambda: emit.status("stopping"))
         ended: Status = "failed"
         code = 1
         try:
