@@ -167,6 +167,15 @@ class SaveSettings(Section):
     """Write the final `model.safetensors` in half precision."""
 
 
+class RestartSettings(Section):
+    policy: Literal["never", "on_failure"] = "never"
+    """on_failure: a server starts the next attempt by itself when a worker crashed or failed."""
+    max_attempts: Count = 3
+    """Restarts in a row without a new checkpoint; after that the run stays as it is."""
+    delay: Rate = 2.0
+    """Seconds before the first restart; doubled for each further one without a new checkpoint."""
+
+
 class TrainingSettings(Section):
     seed: Amount = 42
     """Everything that is random follows from this number."""
@@ -212,6 +221,7 @@ class TrainingSettings(Section):
     """Use deterministic kernels wherever torch has them."""
     compile: bool = False
     """Run the model through torch.compile."""
+    restart: RestartSettings = RestartSettings()
     save: SaveSettings = SaveSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
 
@@ -222,9 +232,11 @@ class TrainingSettings(Section):
         if not is_tree(values):
             return values
         data = dict(values)
-        for section in ("checkpoint", "save", "scheduler_options"):
+        for section in ("checkpoint", "save", "restart", "scheduler_options"):
             if section in data and data[section] is None:
                 del data[section]  # left empty in the file: its defaults
+        if isinstance(data.get("restart"), str):
+            data["restart"] = {"policy": data["restart"]}
         short = {k: data.pop(k) for k in CHECKPOINT_ALIASES if k in data}
         if short:
             inner = data.get("checkpoint")
@@ -265,7 +277,19 @@ class ServerSettings(Section):
     """Trainings that may run at the same time."""
     language: Literal["ja", "en"] = "ja"
     """Language of log texts and of the dashboard."""
-    token: str | None = None
+    token: Annotated[str, Field(min_length=16)] | None = None
+    """Asked of every client; without one here, a server that listens beyond this machine makes its
+    own and keeps it in `outputs/server-token`."""
+    allowed_hosts: list[str] = []
+    """Further host names under which the server may be addressed (behind a proxy, say)."""
+    allowed_origins: list[str] = []
+    """Further web pages (`https://host:port`) that may use the API from a browser."""
+    max_upload_mb: Count = 200
+    """Largest file that may be sent to the model."""
+    stop_patience: Positive = 600.0
+    """Seconds that a stopping training may take for its checkpoint before it is ended."""
+    inference_idle: Positive = 300.0
+    """Seconds after its last use until the process that keeps a model warm ends."""
 
 
 class WorkspaceSettings(Section):
@@ -298,6 +322,7 @@ SAME_RESULT = frozenset(
         "log_interval",
         "auto_resume",
         "save.compact",
+        "restart",
         *(
             f"checkpoint.{name}"
             for name in CheckpointSettings.model_fields
