@@ -81,6 +81,25 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "completed": ("学習が完了しました", "Training completed"),
     "weights": ("最終的な重みを {name} に保存しました", "Final weights saved as {name}"),
+    "file_downloading": (
+        "{name}: {file} をダウンロードしています（{percent} %）",
+        "{name}: downloading {file} ({percent} %)",
+    ),
+    "file_unpacking": ("{name}: {file} を展開しています", "{name}: unpacking {file}"),
+    "file_complete": ("{name}: {file} の取得が完了しました", "{name}: {file} is complete"),
+    "file_there": ("{name}: {file} は取得済みです", "{name}: {file} is already there"),
+    "mirror_failed": (
+        "{name}: {file} を取得できないサーバーがありました: {answer}",
+        "{name}: a server did not deliver {file}: {answer}",
+    ),
+    "download_complete": (
+        "データセット {name} を {path} に取得しました",
+        "Data set {name} is in {path}",
+    ),
+    "download_stopped": (
+        "{name} のダウンロードを停止しました。次回は続きから再開します",
+        "The download of {name} was stopped; the next one goes on from there",
+    ),
 }
 
 

@@ -141,17 +141,32 @@ class Data:
         return own or default_collate  # pyright: ignore[reportUnknownVariableType]
 
 
+def dataset_class(plugin: Plugin) -> type:
+    """Its data-set class; raises PluginError if there is not exactly one, or one that is named."""
+    return plugin.only_class("DATASET", "data-set", _is_dataset)
+
+
+def model_class(plugin: Plugin) -> type:
+    """Its model class; raises PluginError as `dataset_class` does."""
+    return plugin.only_class("MODEL", "model (torch.nn.Module)", _is_model)
+
+
+def split_names(plugin: Plugin, cls: type) -> list[str]:
+    """The splits that a data set says it has; empty if it says nothing."""
+    named: Any = getattr(cls, "splits", None) or getattr(plugin.module, "splits", ())
+    if not isinstance(named, list | tuple):
+        raise PluginError(f"{plugin.label}: splits has to be a list of names (it is {named!r}).")
+    return [str(split) for split in cast("list[Any]", named)]
+
+
 def make_data(plugin: Plugin, settings: Mapping[str, Any]) -> Data:
     """Make the data sets of every split that a training needs.
 
     Raises SettingsError for wrong settings and WrongInput for what the plug-in says of its data.
     """
-    cls = plugin.only_class("DATASET", "data-set", _is_dataset)
+    cls = dataset_class(plugin)
     config, resolved = make_config(plugin, cls, settings, f"datasets.{_name(plugin)}")
-    named: Any = getattr(cls, "splits", None) or getattr(plugin.module, "splits", ())
-    if not isinstance(named, list | tuple):
-        raise PluginError(f"{plugin.label}: splits has to be a list of names (it is {named!r}).")
-    offered = [str(split) for split in cast("list[Any]", named)]
+    offered = split_names(plugin, cls)
     second = next((s for s in VALIDATION_SPLITS if s in offered), None)
     train = guarded(plugin, lambda: cls(config, "train"))
     count = guarded(plugin, lambda: len(train))
@@ -167,7 +182,7 @@ def make_model(
     plugin: Plugin, settings: Mapping[str, Any], dataset: Any
 ) -> tuple[Any, dict[str, Any]]:
     """The model, and its settings with the defaults filled in."""
-    cls = plugin.only_class("MODEL", "model (torch.nn.Module)", _is_model)
+    cls = model_class(plugin)
     where = f"models.{_name(plugin)}"
     if config_class(plugin, cls) is not None or hasattr(cls, "from_config"):
         config, resolved = make_config(plugin, cls, settings, where)

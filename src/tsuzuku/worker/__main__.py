@@ -1,6 +1,7 @@
 """`python -m tsuzuku.worker …`: what the server and the command line start.
 
-`train` writes events to the workspace's store. The other commands print one JSON object a line.
+`train`, and `fetch` with `--tell`, write events to the workspace's store. The other commands print
+one JSON object a line, and nothing else: what a plug-in prints goes to stderr.
 """
 
 from __future__ import annotations
@@ -8,22 +9,39 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tsuzuku.worker.pipes import Answers
 
 
 def main(words: list[str] | None = None) -> int:
     chosen = _parser().parse_args(words)
     from tsuzuku.core.errors import TsuzukuError
 
+    telling = _TELLING.get("tell" if chosen.command == "fetch" and chosen.tell else chosen.command)
+    if telling is None:
+        return _answered(chosen)
     try:
-        return _COMMANDS[chosen.command](chosen)
+        return telling(chosen)
     except TsuzukuError as error:
-        if chosen.command == "train":
-            print(f"tsuzuku: {error}", file=sys.stderr)
-        else:
-            _answer({"error": error.detail, "hint": error.hint, "code": error.code})
+        print(f"tsuzuku: {error}", file=sys.stderr)
         return error.exit_code
+
+
+def _answered(chosen: Any) -> int:
+    from tsuzuku.core.errors import TsuzukuError
+    from tsuzuku.worker.pipes import Answers, leave
+
+    answers = Answers()
+    try:
+        code = _ANSWERING[chosen.command](chosen, answers)
+    except TsuzukuError as error:
+        answers.send({"error": error.detail, "hint": error.hint, "code": error.code})
+        code = error.exit_code
+    return leave(code)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,14 +70,22 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument("--name", required=True)
     fetch.add_argument("--spec", required=True, help="the DOWNLOADS entry, as JSON")
     fetch.add_argument("--target", type=Path, required=True)
+    fetch.add_argument(
+        "--tell", action="store_true", help="write events to the store, nothing to stdout"
+    )
+    plugins = commands.add_parser("plugins", help="describe plug-ins, one after the other")
+    plugins.add_argument("--items", required=True, help="JSON: a list of {kind, name, path}")
+    commands.add_parser("desk", help="answer requests from stdin until it ends")
+    export = commands.add_parser("export", help="write a checkpoint's weights for use elsewhere")
+    export.add_argument("--run", help="the run that the checkpoint is of")
+    export.add_argument("--checkpoint", type=Path, required=True)
+    export.add_argument("--format", required=True)
+    export.add_argument("--half", action="store_true", help="16-bit floats")
+    export.add_argument("--output", type=Path, required=True)
     make = commands.add_parser("make", help="make a data set on the spot")
     make.add_argument("--name", required=True, choices=["digits"])
     make.add_argument("--target", type=Path, required=True)
     return parser
-
-
-def _answer(value: dict[str, Any]) -> None:
-    print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
 def _train(chosen: Any) -> int:
@@ -72,33 +98,35 @@ def _train(chosen: Any) -> int:
     return train(Workspace(chosen.workspace, chosen.outputs), chosen.run, stop)
 
 
-def _verify(chosen: Any) -> int:
+def _verify(chosen: Any, answers: Answers) -> int:
     from tsuzuku.core.errors import CorruptCheckpoint
     from tsuzuku.worker.check import verify
 
     code = 0
     for path in chosen.paths:
         try:
-            _answer({"path": str(path), "ok": True, "checked": verify(path)})
+            answers.send({"path": str(path), "ok": True, "checked": verify(path)})
         except CorruptCheckpoint as error:
             code = 1
-            _answer({"path": str(path), "ok": False, "error": error.detail, "code": error.code})
+            answers.send(
+                {"path": str(path), "ok": False, "error": error.detail, "code": error.code}
+            )
     return code
 
 
-def _describe(chosen: Any) -> int:
+def _describe(chosen: Any, answers: Answers) -> int:
     from tsuzuku.worker.check import describe
 
     for path in chosen.paths:
-        _answer(describe(path))
+        answers.send(describe(path))
     return 0
 
 
-def _compare(chosen: Any) -> int:
+def _compare(chosen: Any, answers: Answers) -> int:
     from tsuzuku.worker.check import first_difference
 
     difference = first_difference(*chosen.paths[:2])
-    _answer({"same": difference is None, "difference": difference})
+    answers.send({"same": difference is None, "difference": difference})
     return 0 if difference is None else 1
 
 
@@ -113,29 +141,31 @@ def _open(chosen: Any, dataset: str | None = None) -> Any:
     return open_trained(workspace, workspace.run_dir(chosen.run), checkpoint, dataset)
 
 
-def _evaluate(chosen: Any) -> int:
+def _evaluate(chosen: Any, answers: Answers) -> int:
     from tsuzuku.core.schemas import jsonable
     from tsuzuku.worker.use import evaluate
 
-    _answer({"metrics": jsonable(evaluate(_open(chosen, chosen.dataset)))})
+    answers.send({"metrics": jsonable(evaluate(_open(chosen, chosen.dataset)))})
     return 0
 
 
-def _predict(chosen: Any) -> int:
-    from tsuzuku.worker.use import predict, write_outputs
+def _predict(chosen: Any, answers: Answers) -> int:
+    from tsuzuku.worker.outputs import write_outputs
+    from tsuzuku.worker.use import predict
 
     trained = _open(chosen)
     for given in chosen.inputs:
-        outputs = write_outputs(predict(trained, given), chosen.output, Path(given).stem)
-        _answer({"input": given, "outputs": outputs})
+        made, label = predict(trained, given).outputs, trained.plugin.label
+        outputs = write_outputs(made, chosen.output, Path(given).stem, label)
+        answers.send({"input": given, "outputs": outputs})
     return 0
 
 
-def _fetch(chosen: Any) -> int:
+def _fetch(chosen: Any, answers: Answers) -> int:
     from tsuzuku.worker.fetch import FetchProgress, fetch
 
     def report(progress: FetchProgress) -> None:
-        _answer(
+        answers.send(
             {
                 "file": progress.file,
                 "done_bytes": progress.done_bytes,
@@ -148,16 +178,55 @@ def _fetch(chosen: Any) -> int:
     return 0
 
 
-def _make(chosen: Any) -> int:
+def _fetch_and_tell(chosen: Any) -> int:
+    from tsuzuku.core.workspace import Workspace
+    from tsuzuku.worker.tell import fetch_and_tell
+
+    workspace = Workspace(chosen.workspace, chosen.outputs)
+    return fetch_and_tell(workspace, chosen.name, json.loads(chosen.spec), chosen.target)
+
+
+def _make(chosen: Any, answers: Answers) -> int:
     from tsuzuku.worker.digits import make_digits
 
     make_digits(chosen.target)
-    _answer({"path": str(chosen.target)})
+    answers.send({"path": str(chosen.target)})
     return 0
 
 
-_COMMANDS = {
-    "train": _train,
+def _plugins(chosen: Any, answers: Answers) -> int:
+    from tsuzuku.worker.describe import describe_plugin
+
+    for item in json.loads(chosen.items):
+        answers.send(describe_plugin(item["kind"], item["name"], Path(item["path"])))
+    return 0
+
+
+def _desk(chosen: Any, answers: Answers) -> int:
+    from tsuzuku.worker.pipes import own_input
+
+    requests = own_input()
+    from tsuzuku.core.workspace import Workspace
+    from tsuzuku.worker.desk import serve
+
+    serve(Workspace(chosen.workspace, chosen.outputs), requests, answers)
+    return 0
+
+
+def _export(chosen: Any, answers: Answers) -> int:
+    from tsuzuku.core.workspace import Workspace
+    from tsuzuku.training.export import export
+
+    if chosen.run is not None:
+        Workspace(chosen.workspace, chosen.outputs).run_dir(chosen.run)
+    answers.send(export(chosen.checkpoint, chosen.format, chosen.output, half=chosen.half))
+    return 0
+
+
+_TELLING: dict[str, Callable[[Any], int]] = {"train": _train, "tell": _fetch_and_tell}
+"""Commands whose words are events; they need nobody who listens."""
+
+_ANSWERING: dict[str, Callable[[Any, Answers], int]] = {
     "verify": _verify,
     "describe": _describe,
     "compare": _compare,
@@ -165,6 +234,9 @@ _COMMANDS = {
     "predict": _predict,
     "fetch": _fetch,
     "make": _make,
+    "plugins": _plugins,
+    "desk": _desk,
+    "export": _export,
 }
 
 if __name__ == "__main__":

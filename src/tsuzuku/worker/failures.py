@@ -17,7 +17,7 @@ def explained(error: Exception, run: RunDir) -> TsuzukuError:
     if isinstance(error, TsuzukuError):
         return error
     text = sentence(error)
-    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text.lower():
+    if ran_out_of_memory(error):
         return TsuzukuError(
             text,
             "Halve training.batch_size and double training.accumulate_grad_batches.",
@@ -29,6 +29,22 @@ def explained(error: Exception, run: RunDir) -> TsuzukuError:
             where = f"{path.relative_to(run.source)}, line {frame[1]}"
             return TsuzukuError(f"{where}: {text}", code="training_failed")
     return TsuzukuError(text, code="training_failed")
+
+
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
+"""What CUDA, torch's allocator for the CPU and the operating system say."""
+
+
+def ran_out_of_memory(error: BaseException | None) -> bool:
+    """Whether that is what `error` came from; one that explains another counts as well."""
+    while error is not None:
+        text = str(error).lower()
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            return True
+        if isinstance(error, RuntimeError | OSError) and any(w in text for w in NO_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _frames(error: BaseException) -> list[tuple[str, int | None]]:

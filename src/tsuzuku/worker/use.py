@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +15,16 @@ import torch
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import WrongInput
 from tsuzuku.core.plugin_files import find
-from tsuzuku.core.settings import RunSettings
-from tsuzuku.core.trees import is_tree
+from tsuzuku.core.settings import RunSettings, TrainingSettings
+from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.training.checkpoints import check_weights, load
-from tsuzuku.training.data import BatchLoader, to_device
+from tsuzuku.training.data import BatchLoader, Indices, split_off, to_device
 from tsuzuku.training.plugins import Data, Plugin, guarded, make_data, make_model
 from tsuzuku.training.randomness import position_seed, seed_all
 from tsuzuku.training.results import Averages
 from tsuzuku.training.setup import choose_device, load_plugins, make_samplers
+from tsuzuku.worker.outputs import typed
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
@@ -89,25 +93,68 @@ def evaluate(trained: Trained) -> dict[str, float]:
     return total.means()
 
 
-def predict(trained: Trained, given: str) -> dict[str, dict[str, Any]]:
-    """The model's typed outputs for a file, or for `N`, the N-th validation sample (from 0)."""
+@dataclass(frozen=True)
+class Prediction:
+    """What `inference` returned, and how many seconds it took."""
+
+    outputs: Tree
+    """Typed outputs by name."""
+    first: float
+    """Until the first output; for models that answer at once, the same as `whole`."""
+    whole: float
+
+
+def predict(trained: Trained, given: str) -> Prediction:
+    """The model's outputs for a file, or for `N`, the N-th validation sample (from 0).
+
+    The same input gets the same answer, however random item and model are. An `inference` that
+    is a generator answers bit by bit: what it yields later goes before what it yielded earlier.
+    """
+    label = trained.plugin.label
     inference = getattr(trained.model, "inference", None)
     if inference is None:
-        raise WrongInput(f"{trained.plugin.label} has no inference(sample), which `predict` needs.")
+        raise WrongInput(
+            f"{label} has no inference(sample), which a prediction needs.", code="no_inference"
+        )
+    seed = trained.settings.training.seed
+    seed_all(position_seed(seed, "validate", trained.epoch), trained.device)
     with torch.no_grad():
-        outputs = guarded(trained.plugin, lambda: inference(read_sample(given, trained.data)))
-    if not is_tree(outputs):
-        raise WrongInput(f"{trained.plugin.label}: inference has to return a dict of outputs.")
-    return {str(k): typed(v) for k, v in outputs.items()}
+        sample = read_sample(given, trained)
+        began = time.perf_counter()
+        result: Any = guarded(trained.plugin, lambda: inference(sample))
+        outputs: Tree = {}
+        first: float | None = None
+        for part in _parts(result, trained.plugin):
+            outputs |= _outputs(part, label)
+            first = time.perf_counter() - began if first is None else first
+        if trained.device.type == "cuda":
+            torch.cuda.synchronize(trained.device)
+        whole = time.perf_counter() - began
+    named = {key: typed(value) for key, value in outputs.items()}
+    return Prediction(named, whole if first is None else first, whole)
 
 
-def read_sample(given: str, data: Data) -> dict[str, Any]:
+def _parts(result: Any, plugin: Plugin) -> Iterator[Any]:
+    if not inspect.isgenerator(result):
+        yield result
+        return
+    while (part := guarded(plugin, lambda: next(result, None))) is not None:
+        yield part
+
+
+def _outputs(result: Any, label: str) -> Tree:
+    if not is_tree(result):
+        raise WrongInput(f"{label}: inference has to return a dict of outputs.", code="bad_output")
+    return {str(k): v for k, v in result.items()}
+
+
+def read_sample(given: str, trained: Trained) -> dict[str, Any]:
     """What `inference` gets: `item` of the data set, or `path` with `image` or `text`."""
     if given.isdecimal():
-        samples = data.validation if data.validation is not None else data.train
+        samples = held_out(trained.data, trained.settings.training)
         if int(given) >= len(samples):
             raise WrongInput(f"There is no sample {given}; the last one is {len(samples) - 1}.")
-        return {"item": samples[int(given)]}
+        return {"item": guarded(trained.data.plugin, lambda: samples[int(given)])}
     path = Path(given)
     if not path.is_file():
         raise WrongInput(f"{given} does not exist.", "Give a file, or a number for a data sample.")
@@ -115,8 +162,39 @@ def read_sample(given: str, data: Data) -> dict[str, Any]:
     if path.suffix.lower() in IMAGES:
         sample["image"] = read_image(path)
     elif path.suffix.lower() == ".txt":
-        sample["text"] = path.read_text(encoding="utf-8")
+        try:
+            sample["text"] = path.read_text(encoding="utf-8")
+        except (UnicodeDecodeError, OSError) as error:
+            raise WrongInput(f"{path} is not a UTF-8 text that can be read: {error}.") from None
     return sample
+
+
+def held_out(data: Data, training: TrainingSettings) -> Sequence[Any]:
+    """The samples that a run validates on; those that it trains on if there are none."""
+    if data.validation is not None:
+        return data.validation
+    size, share = len(data.train), training.validation_split
+    size = min(size, training.limit_samples or size)
+    chosen = split_off(size, share, training.seed)[1]
+    return Chosen(data.train, chosen) if len(chosen) else data.train
+
+
+class Chosen(Sequence[Any]):
+    """Some samples of a data set, which are read when they are asked for."""
+
+    def __init__(self, samples: Any, indices: Indices) -> None:
+        self.samples = samples
+        self.indices = indices
+
+    def others(self, count: int) -> Indices:
+        """The indices below `count` that are not among these."""
+        return np.setdiff1d(np.arange(count), self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.samples[int(self.indices[index])]
 
 
 def read_image(path: Path) -> Any:
@@ -129,34 +207,3 @@ def read_image(path: Path) -> Any:
             return np.asarray(picture.convert("L" if grey else "RGB"))
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise WrongInput(f"{path} is not a picture that can be read: {error}.") from None
-
-
-def typed(value: Any) -> dict[str, Any]:
-    """An output in its typed form: `{"type": text | image | curves | audio | number, "value"}`."""
-    if is_tree(value) and "type" in value:
-        return value
-    if isinstance(value, int | float):
-        return {"type": "number", "value": value}
-    return {"type": "text", "value": str(value)}
-
-
-def write_outputs(outputs: dict[str, dict[str, Any]], folder: Path, stem: str) -> dict[str, Any]:
-    """Write pictures and curves as files; the answer for a person, with their paths."""
-    from PIL import Image
-
-    answer: dict[str, Any] = {}
-    for name, output in outputs.items():
-        value = output.get("value")
-        if output["type"] == "image":
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{stem}-{name}.png"
-            Image.fromarray(np.asarray(value, dtype=np.uint8)).save(path)
-            answer[name] = str(path)
-        elif output["type"] == "curves":
-            folder.mkdir(parents=True, exist_ok=True)
-            path = folder / f"{stem}-{name}.npy"
-            np.save(path, np.asarray(value))
-            answer[name] = str(path)
-        else:
-            answer[name] = value
-    return answer
