@@ -16,6 +16,7 @@ from tsuzuku.core.workspace import Workspace, sync_folder
 
 FILE_NAME = "server-token"
 SHORTEST = 16
+LONGEST = 1024
 
 
 class TokenError(TsuzukuError):
@@ -81,30 +82,35 @@ def _read(path: Path) -> str:
         if error.errno in (errno.ELOOP, errno.EMLINK):
             raise _refused(path, "is a symbolic link") from None
         raise TokenError(f"{path} cannot be read: {error.strerror}.") from None
-    with os.fdopen(fd, "rb") as file:
-        state = os.fstat(fd)
-        if not stat.S_ISREG(state.st_mode):
-            raise _refused(path, "is not a regular file")
-        if state.st_uid != os.geteuid():
-            raise _refused(path, "belongs to another user")
-        if state.st_mode & 0o077:
-            raise TokenError(
-                f"{path} may be read or written by others (mode {state.st_mode & 0o777:o}).",
-                f"They may know the token by now: delete the file to have a new one made, "
-                f"or `chmod 600 {path}`.",
-            )
-        content = file.read(1025)
+    try:
+        _check_owner(path, os.fstat(fd))
+        content = os.read(fd, LONGEST + 1)
+    finally:
+        os.close(fd)
     token = content.decode("ascii", "replace").strip()
-    if not (SHORTEST <= len(token) <= 1024 and token.isascii() and token.isprintable()):
+    if not (SHORTEST <= len(token) <= LONGEST and token.isascii() and token.isprintable()):
         raise _refused(path, "holds no token")
     return token
 
 
+def _check_owner(path: Path, state: os.stat_result) -> None:
+    if not stat.S_ISREG(state.st_mode):
+        raise _refused(path, "is not a regular file")
+    if state.st_uid != os.geteuid():
+        raise _refused(path, "belongs to another user")
+    if state.st_mode & 0o077:
+        raise TokenError(
+            f"{path} may be read or written by others (mode {state.st_mode & 0o777:o}).",
+            "They may know the token by now: delete the file to have a new one made, "
+            f"or `chmod 600 {path}`.",
+        )
+
+
 def _create(path: Path, token: str) -> bool:
     """Write the file, whole or not at all; False if it is there already."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "w", encoding="ascii") as file:
             file.write(token + "\n")
