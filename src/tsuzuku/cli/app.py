@@ -121,6 +121,25 @@ def demo(context: typer.Context) -> int:
 
 
 @app.command()
+def serve(
+    context: typer.Context,
+    host: Annotated[
+        str | None, typer.Option(help="The address to listen on.", show_default="server.host")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="The port.", show_default="server.port"),
+    ] = None,
+    no_dashboard: Annotated[bool, typer.Option("--no-dashboard", help="Only the API.")] = False,
+) -> int:
+    """Serve the workspace: HTTP and WebSocket API. Trainings outlive the server."""
+    from tsuzuku.server.run import serve as run_server
+
+    _ = no_dashboard
+    return run_server(context.obj.workspace, host, port)
+
+
+@app.command()
 def train(
     context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL")],
@@ -251,6 +270,31 @@ def prune(
     from tsuzuku.cli.checkpoints import prune as run_prune
 
     run_prune(context.obj.workspace, dry_run, as_json)
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT")],
+    kind: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="safetensors.")
+    ] = "safetensors",
+    half: Annotated[bool, typer.Option("--half", help="16-bit floats: half the size.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE", help="By default named after the checkpoint, here."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a checkpoint's weights for use elsewhere, and compare what was written.
+
+    What was compared is written beside the file, to FILE.json.
+    """
+    from tsuzuku.cli.checkpoints import export as run_export
+
+    run_export(context.obj.workspace, checkpoint, kind, half, output, as_json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""inspect, verify, prune, evaluate, predict."""
+"""inspect, verify, prune, export, evaluate, predict."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 
 from rich.markup import escape
 
-from tsuzuku.cli.console import ask_worker, console, number, print_json, show, size, table, when
+from tsuzuku.cli.console import console, number, print_json, show, size, table, when
 from tsuzuku.cli.train import open_store
+from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound
-from tsuzuku.core.pruning import prune as prune_run
+from tsuzuku.core.pruning import prune_all
 from tsuzuku.core.resume import find_checkpoint
-from tsuzuku.core.settings import RunSettings
-from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import Workspace
 
 SHOWN_APART = frozenset({"timestamp", "model_params", "training_time", "source_sha256"})
@@ -60,7 +59,7 @@ def inspect(workspace: Workspace, name: str, as_json: bool) -> None:
 
 def verify(workspace: Workspace, names: list[str], as_json: bool) -> int:
     paths = [_path(workspace, name) for name in names]
-    answers = list(ask_worker(workspace.root, "verify", *map(str, paths)))
+    answers = list(ask_worker(workspace, "verify", *map(str, paths)))
     if as_json:
         print_json(answers)
     else:
@@ -71,19 +70,8 @@ def verify(workspace: Workspace, names: list[str], as_json: bool) -> int:
 
 
 def prune(workspace: Workspace, dry: bool, as_json: bool) -> None:
-    removed: list[dict[str, str]] = []
-    kept: list[dict[str, Any]] = []
     with open_store(workspace) as store:
-        for run in workspace.run_dirs():
-            settings = RunSettings.model_validate(run.read_identity()["requested"])
-            result = prune_run(run, settings.training.checkpoint, store, dry=dry)
-            removed += [{"run_id": run.run_id, "name": name} for name in result.removed]
-            kept += [
-                {"run_id": run.run_id, "name": c.name, "kept_because": c.kept_because}
-                for c in result.records
-            ]
-            if not dry:
-                _index(store, run.run_id, result.removed)
+        removed, kept = prune_all(workspace, store, dry=dry)
     if as_json:
         print_json({"removed": removed, "kept": kept, "dry_run": dry})
         return
@@ -95,12 +83,31 @@ def prune(workspace: Workspace, dry: bool, as_json: bool) -> None:
         console.print(f"{'would delete' if dry else 'deleted'} {item['run_id']}/{item['name']}")
 
 
+def export(
+    workspace: Workspace, name: str, kind: str, half: bool, output: Path | None, as_json: bool
+) -> None:
+    path = _path(workspace, name)
+    target = output or Path(f"{Path(name).stem}.{kind}")
+    if target.is_dir():
+        target /= f"{Path(name).stem}.{kind}"
+    words = ["--checkpoint", str(path), "--format", kind, "--output", str(target.absolute())]
+    (answer,) = ask_worker(workspace, "export", *words, *(["--half"] if half else []))
+    if as_json:
+        print_json(answer)
+        return
+    report: dict[str, Any] = answer["report"]
+    off = report["max_abs_diff"]
+    exact = "the same bits" if off == 0 else f"off by {off:.3g} at most"
+    console.print(f"{escape(answer['path'])} ({size(answer['size'])})", highlight=False)
+    console.print(f"{report['tensors']} tensors, read back and compared: {exact}")
+
+
 def evaluate(workspace: Workspace, name: str, dataset: str | None, as_json: bool) -> None:
     with open_store(workspace) as store:
         run, checkpoint = find_checkpoint(workspace, store, name)
     words = ["--run", run.run_id, "--checkpoint", str(checkpoint.path)]
     words += ["--dataset", dataset] if dataset else []
-    (answer,) = ask_worker(workspace.root, "evaluate", *words)
+    (answer,) = ask_worker(workspace, "evaluate", *words)
     if as_json:
         print_json(answer)
         return
@@ -118,9 +125,7 @@ def predict(
     given = [word if word.isdecimal() else str(Path(word).absolute()) for word in inputs]
     words = ["--run", run.run_id, "--checkpoint", str(checkpoint.path)]
     answers = list(
-        ask_worker(
-            workspace.root, "predict", *words, "--output", str(output.absolute()), "--", *given
-        )
+        ask_worker(workspace, "predict", *words, "--output", str(output.absolute()), "--", *given)
     )
     if as_json:
         print_json(answers)
@@ -139,7 +144,7 @@ def _info(workspace: Workspace, name: str) -> dict[str, Any]:
     except (NotFound, CorruptCheckpoint):
         if not Path(name).is_file():
             raise
-        (answer,) = ask_worker(workspace.root, "describe", str(Path(name).absolute()))
+        (answer,) = ask_worker(workspace, "describe", str(Path(name).absolute()))
         return answer
 
 
@@ -148,8 +153,3 @@ def _path(workspace: Workspace, name: str) -> Path:
         return Path(name).absolute()
     with open_store(workspace) as store:
         return find_checkpoint(workspace, store, name)[1].path
-
-
-def _index(store: Store, run_id: str, removed: list[str]) -> None:
-    for name in removed:
-        store.drop_checkpoint(run_id, name)

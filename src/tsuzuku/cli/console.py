@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from tsuzuku.core.errors import TsuzukuError, WrongInput
-from tsuzuku.core.launch import worker_command, worker_environment
 from tsuzuku.core.schemas import jsonable
 
 console = Console(highlight=False, soft_wrap=True)
@@ -79,28 +74,3 @@ def number(value: Any) -> str:
 
 def coloured(status: str) -> str:
     return f"[{COLOURS.get(status, 'default')}]{status}[/]"
-
-
-def ask_worker(folder: Path, *words: str) -> Iterator[dict[str, Any]]:
-    """Run a worker command and yield its answers; raises what it reports as an error."""
-    with subprocess.Popen(
-        worker_command("--workspace", str(folder), *words),
-        cwd=folder if folder.is_dir() else None,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=worker_environment(),
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        failed = False
-        for line in process.stdout:
-            answer = json.loads(line)
-            if "error" in answer and "ok" not in answer:
-                kind = WrongInput if process.wait() == 2 else TsuzukuError
-                raise kind(answer["error"], answer.get("hint", ""), code=answer.get("code", ""))
-            failed = failed or answer.get("ok") is False or answer.get("same") is False
-            yield answer
-        said = process.stderr.read().strip().splitlines()
-        if process.wait() and not failed:
-            raise TsuzukuError(f"The worker failed: {said[-1] if said else process.returncode}")

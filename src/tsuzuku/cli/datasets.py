@@ -7,24 +7,12 @@ from typing import Any
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-from tsuzuku.cli.console import ask_worker, console
-from tsuzuku.core import plugin_files
+from tsuzuku.cli.console import console
+from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.config_loader import suggest
+from tsuzuku.core.downloadable import MADE, downloads, target_of
 from tsuzuku.core.errors import WrongInput, full_stop
 from tsuzuku.core.workspace import Workspace
-
-MADE = {"digits": "data/digits"}
-"""What `data make` can make, and where it goes."""
-
-
-def downloads(workspace: Workspace) -> dict[str, dict[str, Any]]:
-    """Every data set that a plug-in's DOWNLOADS says how to fetch, by name."""
-    known: dict[str, dict[str, Any]] = {}
-    for plugin in plugin_files.found("datasets", workspace.root).values():
-        entries = plugin.literal("DOWNLOADS")
-        if isinstance(entries, dict):
-            known |= entries
-    return known
 
 
 def download(workspace: Workspace, name: str) -> int:
@@ -34,7 +22,7 @@ def download(workspace: Workspace, name: str) -> int:
         raise WrongInput(
             full_stop(f"No download is known for {name!r}{suggest(name, sorted(known))}")
         )
-    target = workspace.root / str(known[name].get("path", f"data/{name}"))
+    target = target_of(workspace, name, known[name])
     words = ("--name", name, "--spec", json.dumps(known[name]), "--target", str(target))
     bar = Progress(
         TextColumn("{task.description}"),
@@ -45,7 +33,7 @@ def download(workspace: Workspace, name: str) -> int:
     )
     tasks: dict[str, Any] = {}
     with bar:
-        for answer in ask_worker(workspace.root, "fetch", *words):
+        for answer in ask_worker(workspace, "fetch", *words):
             file = answer["file"]
             if file not in tasks:
                 tasks[file] = bar.add_task(file, total=answer["total_bytes"])
@@ -61,7 +49,7 @@ def make(workspace: Workspace, name: str) -> int:
     if name not in MADE:
         raise WrongInput(full_stop(f"{name!r} cannot be made{suggest(name, sorted(MADE))}"))
     target = workspace.root / MADE[name]
-    for _ in ask_worker(workspace.root, "make", "--name", name, "--target", str(target)):
+    for _ in ask_worker(workspace, "make", "--name", name, "--target", str(target)):
         pass
     console.print(f"{name} is in {target}; train on it with dataset.path={MADE[name]}")
     return 0

@@ -15,9 +15,10 @@ from typing import Any
 
 from rich.markup import escape
 
-from tsuzuku.cli.console import ask_worker, console, print_json
+from tsuzuku.cli.console import console, print_json
 from tsuzuku.cli.train import open_store
 from tsuzuku.core import launch
+from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.config_loader import parse_overrides
 from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.core.resume import Plan, plan_training, tip
@@ -79,7 +80,7 @@ class Proof:
         if ends[0] is None or ends[1] is None:
             return "one of the trainings has no checkpoint"
         paths = [str(end.path) for end in ends if end]
-        (answer,) = ask_worker(self.workspace.root, "compare", *paths)
+        (answer,) = ask_worker(self.workspace, "compare", *paths)
         return answer["difference"] or self._curve_difference(one, other)
 
     def _curve_difference(self, one: RunDir, other: RunDir) -> str | None:

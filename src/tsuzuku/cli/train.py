@@ -14,11 +14,13 @@ from rich.markup import escape
 from tsuzuku.cli.console import console, print_json, show, table
 from tsuzuku.cli.watch import Watch, summary
 from tsuzuku.cli.watch import follow as follow_events
-from tsuzuku.core import launch
+from tsuzuku.core import ending, launch
 from tsuzuku.core.config_loader import Difference, parse_overrides
 from tsuzuku.core.errors import NotFound, TsuzukuError
+from tsuzuku.core.rebuild import opened
 from tsuzuku.core.resume import Plan, newest_checkpoint, plan_resume, plan_training
-from tsuzuku.core.schemas import ACTIVE, Event, Status
+from tsuzuku.core.schemas import ACTIVE
+from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 
@@ -131,34 +133,29 @@ def watch_worker(
     if watch.error is not None:
         console.print(f"[red]{escape(watch.error.payload['message'])}[/]")
     elif code in (130, 143) and watch.status in ACTIVE:
-        _report_end(store, run, "stopped", "Ended at once, without saving once more.")
+        message = "Ended at once, without saving once more."
+        ending.report_end(store, run, "stopped", message)
+        console.print(f"[yellow]{message}[/] `tsuzuku resume {run.run_id}` goes on.")
     elif code < 0 or (code and watch.status in ACTIVE):
-        report_crash(store, run, code)
+        _report_crash(store, run, code)
         return 1
     elif code in (130, 143):
         console.print(f"Stopped. `tsuzuku resume {run.run_id}` goes on.")
     elif code:
-        console.print(_last_lines(run), markup=False)
+        console.print(ending.last_lines(run), markup=False)
     return code
 
 
-def report_crash(store: Store, run: RunDir, code: int) -> None:
+def _report_crash(store: Store, run: RunDir, code: int) -> None:
     """Write down that a worker ended without a word of its own, and say so."""
-    cause = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    _report_end(store, run, "crashed", f"The worker ended without saving ({cause}).")
-    if lines := _last_lines(run):
+    language = RunSettings.model_validate(run.read_identity()["requested"]).language
+    message = ending.report_crash(store, run, language, code)
+    if message is None:  # a server that watches it too was faster
+        record = store.run(run.run_id)
+        message = record.message if record else ""
+    console.print(f"[red]{escape(message)}[/] `tsuzuku resume {run.run_id}` goes on.")
+    if lines := ending.last_lines(run):
         console.print(lines, markup=False, style="dim")
-
-
-def _report_end(store: Store, run: RunDir, status: Status, message: str) -> None:
-    """Write the last word that a worker could not write itself, and say it."""
-    payload = {"status": status, "message": message}
-    event = Event(type="status", payload=payload, run_id=run.run_id, time=time.time())
-    store.append([event], durable=True)
-    if attempts := store.attempts(run.run_id):
-        store.end_attempt(run.run_id, attempts[-1].attempt, status, event.time)
-    colour = "red" if status == "crashed" else "yellow"
-    console.print(f"[{colour}]{message}[/] `tsuzuku resume {run.run_id}` goes on.")
 
 
 def stop(workspace: Workspace, run_id: str | None) -> int:
@@ -227,15 +224,7 @@ def show_plan(plan: Plan, as_json: bool) -> None:
 def open_store(workspace: Workspace) -> Store:
     """The workspace's store; made again from the run folders if it is gone."""
     workspace.config()
-    if not workspace.db.exists() and any(True for _ in workspace.run_dirs()):
-        from tsuzuku.core.rebuild import rebuild_from_folders
-
-        left_out: list[str] = []
-        count = rebuild_from_folders(workspace, left_out)
-        for sentence in left_out:
-            console.print(sentence, markup=False)
-        console.print(f"{workspace.db.name} was gone; made again from {count} run folders.")
-    return Store(workspace.db)
+    return opened(workspace, lambda sentence: console.print(sentence, markup=False))
 
 
 def _active(workspace: Workspace, store: Store, run_id: str | None) -> RunDir | None:
@@ -247,11 +236,3 @@ def _active(workspace: Workspace, store: Store, run_id: str | None) -> RunDir | 
         (r for r in records if workspace.true_status(r).status in ACTIVE), None
     ) or next(iter(records), None)
     return workspace.run_dir(alive.run_id) if alive else None
-
-
-def _last_lines(run: RunDir, count: int = 5) -> str:
-    try:
-        text = run.worker_log.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    return "\n".join(text.strip().splitlines()[-count:])

@@ -86,6 +86,31 @@ def parse_overrides(words: Sequence[str], model: str = "", dataset: str = "") ->
         raise SettingsError([_first_line(error)], "overrides") from None
 
 
+def overrides_tree(values: Mapping[str, Any], model: str, dataset: str) -> Tree:
+    """`{key.path: value}` as `parse_overrides` makes a tree of words; the values keep their types.
+
+    Interpolations, which could read the environment, are refused.
+    """
+    problems: list[str] = []
+    tree: Tree = {}
+    for key, value in values.items():
+        path = _full_path(key.strip(), model, dataset).split(".")
+        if not all(path):
+            problems.append(f"{key!r} is not the path of a setting")
+        elif "${" in json.dumps(value, default=str):
+            problems.append(f"{key}: interpolations are for config.yaml")
+        elif path[0] not in ("training", "models", "datasets"):
+            problems.append(f"{key} cannot be set for a training")
+        else:
+            nested: Any = value
+            for part in reversed(path):
+                nested = {part: nested}
+            tree = laid_over(tree, nested)
+    if problems:
+        raise SettingsError(problems, "overrides")
+    return tree
+
+
 def load(path: Path, overrides: Tree | None = None) -> Config:
     """Read and check `config.yaml` with overrides on top.
 

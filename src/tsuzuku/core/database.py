@@ -9,39 +9,52 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tsuzuku.core import curves
+from tsuzuku.core import curves, listing
 from tsuzuku.core.errors import Busy, DiskFull, TsuzukuError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: runs, attempts and checkpoints keep themselves as JSON, too."""
 PATIENCE = 30.0
 """Seconds to wait for other processes that write."""
 
-_TABLES = """
+_LISTED = f"""
 CREATE TABLE runs (
     run_id TEXT PRIMARY KEY, model_name TEXT NOT NULL, dataset_name TEXT NOT NULL,
     status TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL, parent TEXT,
     attempt INTEGER NOT NULL, epoch INTEGER NOT NULL, global_step INTEGER NOT NULL,
-    total_epochs INTEGER NOT NULL, best_metric REAL, message TEXT NOT NULL
+    total_epochs INTEGER NOT NULL, best_metric REAL, message TEXT NOT NULL,
+    {listing.RUN_ITEM}
 );
+CREATE INDEX runs_by_time ON runs (created_at DESC, run_id DESC);
+CREATE INDEX runs_by_change ON runs (updated_at DESC, run_id DESC);
+CREATE INDEX runs_by_status ON runs (status);
 CREATE TABLE attempts (
     run_id TEXT NOT NULL, attempt INTEGER NOT NULL, pid INTEGER NOT NULL, hostname TEXT NOT NULL,
     started_at REAL NOT NULL, ended_at REAL, status TEXT NOT NULL, resumed_from TEXT,
-    start_step INTEGER NOT NULL, PRIMARY KEY (run_id, attempt)
+    start_step INTEGER NOT NULL,
+    {listing.ATTEMPT_ITEM},
+    PRIMARY KEY (run_id, attempt)
 );
-CREATE TABLE events (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT, type TEXT NOT NULL, time REAL NOT NULL,
-    payload TEXT NOT NULL
-);
-CREATE INDEX events_by_run ON events (run_id, seq);
-CREATE INDEX events_but_progress ON events (run_id, seq) WHERE type != 'progress';
 CREATE TABLE checkpoints (
     run_id TEXT NOT NULL, name TEXT NOT NULL, model_name TEXT NOT NULL,
     dataset_name TEXT NOT NULL, epoch INTEGER NOT NULL, global_step INTEGER NOT NULL,
     path TEXT NOT NULL, size INTEGER NOT NULL, sha256 TEXT NOT NULL, created_at REAL NOT NULL,
     metrics TEXT NOT NULL, is_best INTEGER NOT NULL, is_latest INTEGER NOT NULL,
     kept_because TEXT NOT NULL, verified INTEGER NOT NULL, pinned INTEGER NOT NULL,
+    {listing.CHECKPOINT_ITEM},
     PRIMARY KEY (run_id, name)
 );
+CREATE INDEX checkpoints_by_time
+    ON checkpoints (created_at DESC, global_step DESC, run_id DESC, name DESC);
+"""
+
+_TABLES = """
+CREATE TABLE events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT, type TEXT NOT NULL, time REAL NOT NULL,
+    payload TEXT NOT NULL
+);
+CREATE INDEX events_by_run ON events (run_id, seq);
+CREATE INDEX events_but_progress ON events (run_id, seq) WHERE type != 'progress';
 CREATE TABLE proofs (
     id INTEGER PRIMARY KEY, model_name TEXT NOT NULL, dataset_name TEXT NOT NULL,
     source_sha256 TEXT NOT NULL, verdict TEXT NOT NULL, time REAL NOT NULL
@@ -58,9 +71,12 @@ def connect(path: Path) -> sqlite3.Connection:
         # Transactions are begun by hand, threads are kept apart by the lock of the store.
         db = sqlite3.connect(path, PATIENCE, isolation_level=None, check_same_thread=False)
         try:
-            if _version(db, path) == 0:
+            version = _version(db, path)
+            if version == 0:
                 _use_wal(db, path)
                 _create(db, path)
+            elif version < SCHEMA_VERSION:
+                _update(db, path)
             db.execute("PRAGMA synchronous=NORMAL")
             db.execute("PRAGMA journal_size_limit=67108864")  # bytes kept of a WAL that grew
             last_seq(db)  # a file whose tables cannot be read is found out here
@@ -107,8 +123,31 @@ def _create(db: sqlite3.Connection, path: Path) -> None:
         if _version(db, path) == 0:
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise TsuzukuError(f"{path} is a database of another program.")
-            for statement in (_TABLES + curves.TABLES).split(";"):
+            for statement in (_LISTED + _TABLES + curves.TABLES).split(";"):
                 db.execute(statement)
+            db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _update(db: sqlite3.Connection, path: Path) -> None:
+    """Make the tables of an older Tsuzuku those of this one, as a whole or not at all."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if _version(db, path) < SCHEMA_VERSION:  # unless another process has just done so
+            names = ("runs", "attempts", "checkpoints")
+            for name in names:
+                db.execute(f"ALTER TABLE {name} RENAME TO old_{name}")
+            for statement in _LISTED.split(";"):
+                db.execute(statement)
+            for name in names:
+                info = db.execute(f"PRAGMA table_info(old_{name})").fetchall()
+                columns = ", ".join(column[1] for column in info)
+                db.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM old_{name}")
+                db.execute(f"DROP TABLE old_{name}")
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         db.execute("COMMIT")
     except BaseException:

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from tsuzuku.core import checkpoint_files
+from tsuzuku.core import checkpoint_files, journal
 from tsuzuku.core.config_loader import dump_yaml
+from tsuzuku.core.messages import Language, text
 from tsuzuku.core.resume import Plan
-from tsuzuku.core.schemas import Run
+from tsuzuku.core.schemas import Event, EventType, Run
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace, write_atomically
@@ -40,9 +41,8 @@ def prepare(workspace: Workspace, store: Store, plan: Plan) -> Launched:
         # final weights are those of a completed run, which this one no longer is
         run.weights.unlink(missing_ok=True)
         attempts = store.attempts(run.run_id)
-        store.update_run(
-            run.run_id, status="starting", total_epochs=plan.settings.training.num_epochs
-        )
+        store.update_run(run.run_id, total_epochs=plan.settings.training.num_epochs)
+        _announce(store, run, plan.settings.language)
         return Launched(run, len(attempts) + 1, plan.origin)
     if plan.checkpoint is not None and plan.checkpoint.info.get("role") == "best":
         # the file that it was copied from is gone, and `best` itself may be replaced any time
@@ -78,7 +78,19 @@ def prepare(workspace: Workspace, store: Store, plan: Plan) -> Launched:
             total_epochs=plan.settings.training.num_epochs,
         )
     )
+    _announce(store, run, plan.settings.language)
     return Launched(run, 1, plan.origin)
+
+
+def _announce(store: Store, run: RunDir, language: Language) -> None:
+    """Say that a training begins: a worker needs seconds to load torch before its first word."""
+    now = time.time()
+    payloads: list[tuple[EventType, dict[str, Any]]] = [
+        ("status", {"status": "starting", "message": ""}),
+        ("log", {"level": "info", "message": text("preparing", language, {})}),
+    ]
+    events = [Event(type=kind, payload=p, run_id=run.run_id, time=now) for kind, p in payloads]
+    journal.tell(store, run, events)
 
 
 def write_settings(run: RunDir, settings: RunSettings) -> None:

@@ -8,6 +8,10 @@ Language = Literal["ja", "en"]
 
 TEXTS: dict[str, tuple[str, str]] = {
     "preparing": ("学習準備中...", "Preparing the training..."),
+    "settings_fine": (
+        "設定とデータのパスを確認しました",
+        "Settings and data path are fine",
+    ),
     "importing": (
         "モデル {model} とデータセット {dataset} を読み込みます",
         "Loading model {model} and data set {dataset}",
@@ -80,6 +84,30 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Ending early: no improvement in {patience} validations in a row",
     ),
     "completed": ("学習が完了しました", "Training completed"),
+    "crashed": (
+        "ワーカーが保存せずに終了しました{cause}",
+        "The worker ended without saving{cause}",
+    ),
+    "killed": (
+        "停止を待つ時間を超えたため、ワーカーを終了させました。最後のチェックポイントは残っています",
+        "The worker took too long to stop and was ended; its last checkpoint is kept",
+    ),
+    "insisting": (
+        "{seconds} 秒待っても停止しないため、もう一度停止を求めます",
+        "It has not stopped within {seconds} seconds and is asked again",
+    ),
+    "restarting": (
+        "{seconds} 秒後に自動で再開します（{count}/{bound} 回目）",
+        "It is restarted in {seconds} seconds (restart {count} of {bound})",
+    ),
+    "restart_given_up": (
+        "新しいチェックポイントのないまま {count} 回続けて終了したため、自動の再開をやめます",
+        "It ended {count} times in a row without a new checkpoint and is not restarted any more",
+    ),
+    "restart_called_off": (
+        "自動の再開を取りやめました",
+        "The restart was called off",
+    ),
     "weights": ("最終的な重みを {name} に保存しました", "Final weights saved as {name}"),
     "file_downloading": (
         "{name}: {file} をダウンロードしています（{percent} %）",

@@ -9,9 +9,9 @@ from typing import Any
 from tsuzuku.core import checkpoint_files, retention
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.schemas import Checkpoint
-from tsuzuku.core.settings import CheckpointSettings
+from tsuzuku.core.settings import CheckpointSettings, RunSettings
 from tsuzuku.core.store import Store
-from tsuzuku.core.workspace import RunDir
+from tsuzuku.core.workspace import RunDir, Workspace
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,26 @@ def prune(run: RunDir, policy: CheckpointSettings, store: Store, *, dry: bool = 
         for name in surveyed.removed:
             checkpoint_files.remove(run.checkpoints / name)
     return surveyed
+
+
+def prune_all(
+    workspace: Workspace, store: Store, *, dry: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Apply every run's own policy; what was removed, and what was kept and why."""
+    removed: list[dict[str, Any]] = []
+    kept: list[dict[str, Any]] = []
+    for run in workspace.run_dirs():
+        settings = RunSettings.model_validate(run.read_identity()["requested"])
+        result = prune(run, settings.training.checkpoint, store, dry=dry)
+        removed += [{"run_id": run.run_id, "name": name} for name in result.removed]
+        kept += [
+            {"run_id": run.run_id, "name": c.name, "kept_because": c.kept_because}
+            for c in result.records
+        ]
+        if not dry:
+            for name in result.removed:
+                store.drop_checkpoint(run.run_id, name)
+    return removed, kept
 
 
 def index_anew(run: RunDir, store: Store) -> None:

@@ -6,13 +6,13 @@ import json
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
-from tsuzuku.core import checkpoint_files
+from tsuzuku.core import checkpoint_files, lock
 from tsuzuku.core.database import explained
 from tsuzuku.core.errors import Busy, WrongInput
 from tsuzuku.core.projection import reported
@@ -25,6 +25,17 @@ from tsuzuku.core.workspace import RunDir, Workspace
 Recovered = tuple[Run, list[Attempt], Iterable[Event], list[Checkpoint]]
 
 
+def opened(workspace: Workspace, say: Callable[[str], object]) -> Store:
+    """The workspace's store; made again from the run folders, which is said, if it is gone."""
+    if not workspace.db.exists() and any(True for _ in workspace.run_dirs()):
+        left_out: list[str] = []
+        count = rebuild_from_folders(workspace, left_out)
+        for sentence in left_out:
+            say(sentence)
+        say(f"{workspace.db.name} was gone; made again from {count} run folders.")
+    return Store(workspace.db)
+
+
 def rebuild_from_folders(workspace: Workspace, left_out: list[str] | None = None) -> int:
     """Make `outputs/tsuzuku.db` anew from the run folders; return the number of runs.
 
@@ -35,6 +46,8 @@ def rebuild_from_folders(workspace: Workspace, left_out: list[str] | None = None
     alive = next((run for run in folders if run.worker() is not None), None)
     if alive is not None:
         raise Busy(f"Run {alive.run_id} is being trained; stop it before the database is rebuilt.")
+    if lock.holder(workspace.outputs / ".server.lock") not in (None, os.getpid()):
+        raise Busy("A server has the database open; stop it before the database is rebuilt.")
     left_out = left_out if left_out is not None else []
 
     def readable() -> Iterator[Recovered]:

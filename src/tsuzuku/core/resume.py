@@ -58,8 +58,13 @@ def plan_training(
     *,
     fresh: bool = False,
     checkpoint: str | None = None,
+    same_model: bool = False,
+    paths: bool = True,
 ) -> Plan:
     """Plan `train MODEL DATASET`: with `auto_resume`, the newest checkpoint of the pair is taken.
+
+    With `same_model`, that is the newest of a run with the same settings of the model and the same
+    number of samples. `paths`: whether `checkpoint` may be a path, too.
 
     Raises WrongInput for unknown names and wrong settings, NotFound for a named checkpoint that
     is not there, Busy if the run that would go on has a living worker.
@@ -72,22 +77,32 @@ def plan_training(
     check_data_path(workspace, settings)
     new = Plan("fresh", settings, model_file, dataset_file)
     if checkpoint is not None:
-        run, found = find_checkpoint(workspace, store, checkpoint)
+        run, found = find_checkpoint(workspace, store, checkpoint, paths=paths)
         return _goes_on(run, found, new)
     if fresh or not settings.training.auto_resume:
         return new
-    newest = newest_checkpoint(workspace, store, model, dataset)
+    newest = newest_checkpoint(workspace, store, model, dataset, settings if same_model else None)
     return _goes_on(newest[0], None, new) if newest else new
 
 
-def plan_resume(workspace: Workspace, store: Store, target: str, overrides: list[str]) -> Plan:
-    """Plan `resume RUN_OR_CHECKPOINT key=value …`: the run's own settings, changed as asked."""
+def plan_resume(
+    workspace: Workspace,
+    store: Store,
+    target: str,
+    overrides: list[str] | Tree,
+    *,
+    paths: bool = True,
+) -> Plan:
+    """Plan `resume RUN_OR_CHECKPOINT key=value …`: the run's own settings, changed as asked.
+
+    `overrides` are `key.path=value` words, or a tree below `models`, `datasets` and `training`.
+    """
     checkpoint = None
     try:
         run = workspace.run_dir(target)
     except NotFound:
         try:
-            run, checkpoint = find_checkpoint(workspace, store, target)
+            run, checkpoint = find_checkpoint(workspace, store, target, paths=paths)
         except NotFound:
             raise NotFound(
                 f"There is no run and no checkpoint {target!r}.",
@@ -96,7 +111,11 @@ def plan_resume(workspace: Workspace, store: Store, target: str, overrides: list
             ) from None
     identity = run.read_identity()
     asked = RunSettings.model_validate(identity["requested"])
-    changes = parse_overrides(overrides, asked.model_name, asked.dataset_name)
+    changes = (
+        parse_overrides(overrides, asked.model_name, asked.dataset_name)
+        if isinstance(overrides, list)
+        else overrides
+    )
     settings = _changed(asked, changes)
     check_data_path(workspace, settings)
     model = _plugin(workspace, run, "models", asked.model_name)
@@ -111,29 +130,45 @@ def tip(run: RunDir) -> CheckpointFile | None:
 
 
 def newest_checkpoint(
-    workspace: Workspace, store: Store, model: str, dataset: str
+    workspace: Workspace,
+    store: Store,
+    model: str,
+    dataset: str,
+    like: RunSettings | None = None,
 ) -> tuple[RunDir, CheckpointFile] | None:
-    """The newest checkpoint of a model and data set: the tip of the run that moved last."""
+    """The newest checkpoint of a model and data set: the tip of the run that moved last.
+
+    With `like`, only of runs that asked for the same model settings and number of samples.
+    """
     runs = store.runs(model_name=model, dataset_name=dataset)
     for record in sorted(runs, key=lambda r: (r.updated_at, r.run_id), reverse=True):
         try:
             run = workspace.run_dir(record.run_id)
         except NotFound:
             continue  # its folder was deleted by hand
+        if like is not None:
+            asked = RunSettings.model_validate(run.read_identity()["requested"])
+            if (asked.model, asked.training.limit_samples) != (
+                like.model,
+                like.training.limit_samples,
+            ):
+                continue
         found = tip(run)
         if found or run.worker() is not None:
             return (run, found) if found else _refuse_busy(run)
     return None
 
 
-def find_checkpoint(workspace: Workspace, store: Store, name: str) -> tuple[RunDir, CheckpointFile]:
-    """The checkpoint called `name`, `run_id/name`, or by a path in a run's folder.
+def find_checkpoint(
+    workspace: Workspace, store: Store, name: str, *, paths: bool = True
+) -> tuple[RunDir, CheckpointFile]:
+    """The checkpoint called `name`, `run_id/name`, or with `paths` by a path in a run's folder.
 
     Links count as well (`…-latest.pt`, `…-best.pt`). A bare name is searched from the newest run
     on. Raises NotFound, or CorruptCheckpoint for a file whose sidecar cannot be used.
     """
     path = Path(name)
-    if path.exists() and path.resolve().parent.name == "checkpoints":
+    if paths and path.exists() and path.resolve().parent.name == "checkpoints":
         real = path.resolve() if path.is_symlink() else path.absolute()
         run = RunDir(real.parent.parent)
         if run.identity.exists():

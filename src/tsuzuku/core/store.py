@@ -14,15 +14,16 @@ from collections.abc import Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel
 
-from tsuzuku.core import curves
+from tsuzuku.core import curves, listing
 from tsuzuku.core.database import SCHEMA_VERSION, connect, explained, last_seq
 from tsuzuku.core.errors import NotFound
 from tsuzuku.core.projection import points_of, reported
 from tsuzuku.core.schemas import (
+    ACTIVE,
     Attempt,
     Checkpoint,
     Curve,
@@ -154,6 +155,21 @@ class Store:
         order = "created_at DESC, run_id DESC"
         return _models(Run, self._rows("runs", Run.model_fields, order, limit, **equal))
 
+    def runs_json(self, **chosen: Any) -> list[str]:
+        """The same as JSON, each with its attempts: see `listing.runs` for what can be chosen."""
+        with self._read() as db:
+            return listing.runs(db, **chosen)
+
+    def count(self, table: Literal["runs", "checkpoints"]) -> int:
+        with self._read() as db:
+            return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+
+    def last_moved(self) -> Run | None:
+        """The run whose status or position changed last."""
+        order = "updated_at DESC, run_id DESC"
+        rows = self._rows("runs", Run.model_fields, order, 1)
+        return Run.model_validate(rows[0]) if rows else None
+
     def put_attempt(self, attempt: Attempt) -> None:
         self._put("attempts", attempt.model_dump())
 
@@ -174,12 +190,15 @@ class Store:
 
     # Events
 
-    def append(self, events: Sequence[Event], *, durable: bool = False) -> list[Event]:
+    def append(
+        self, events: Sequence[Event], *, durable: bool = False, unless_ended: str | None = None
+    ) -> list[Event]:
         """Number and store events, with the metrics and changes of runs that they report.
 
         All or none of them. With `durable` they, and all that was appended before them, are on
         the disk when this returns; an empty `events` makes only the earlier ones durable.
-        Otherwise a power failure, but no crash of a process, may lose the newest.
+        Otherwise a power failure, but no crash of a process, may lose the newest. With
+        `unless_ended`, nothing is stored if that run has a final status already.
         """
         plain = [jsonable(event.payload) for event in events]
         texts = [json.dumps(p, allow_nan=False, separators=(",", ":")) for p in plain]
@@ -189,6 +208,8 @@ class Store:
             if event.run_id is not None:
                 changes.setdefault(event.run_id, {}).update(reported(event))
         with self._write(durable) as db:
+            if unless_ended and not _is_active(db, unless_ended):
+                return []
             last = last_seq(db)
             db.executemany(
                 "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
@@ -237,16 +258,20 @@ class Store:
 
     def last_event(self, run_id: str, kind: EventType) -> Event | None:
         """The newest event of that type of a run."""
+        return next(iter(self.recent_events(run_id, kind, 1)), None)
+
+    def recent_events(self, run_id: str, kind: EventType, limit: int) -> list[Event]:
+        """The newest events of that type of a run, the newest first."""
         query = (
             "SELECT seq, run_id, type, time, payload FROM events"
-            " WHERE run_id = ? AND type = ? ORDER BY seq DESC LIMIT 1"
+            " WHERE run_id = ? AND type = ? ORDER BY seq DESC LIMIT ?"
         )
         with self._read() as db:
-            row = db.execute(query, (run_id, kind)).fetchone()
-        if row is None:
-            return None
-        seq, run, type_, at, payload = row
-        return Event(seq=seq, run_id=run, type=type_, time=at, payload=json.loads(payload))
+            rows = db.execute(query, (run_id, kind, limit)).fetchall()
+        return [
+            Event(seq=seq, run_id=run, type=type_, time=at, payload=json.loads(text))
+            for seq, run, type_, at, text in rows
+        ]
 
     def last_seq(self) -> int:
         """The number of the newest event; 0 before the first."""
@@ -334,6 +359,11 @@ class Store:
         rows = self._rows("checkpoints", Checkpoint.model_fields, order, limit, **equal)
         return _models(Checkpoint, rows)
 
+    def checkpoints_json(self, **chosen: Any) -> list[str]:
+        """The same as JSON: see `listing.checkpoints` for what can be chosen."""
+        with self._read() as db:
+            return listing.checkpoints(db, **chosen)
+
     def put_proof(
         self,
         model_name: str,
@@ -368,6 +398,11 @@ def _cell(value: Any) -> Any:
     if isinstance(plain, str):  # an undecodable file name in a message must not stop a run
         return plain.encode("utf-8", "backslashreplace").decode()
     return plain
+
+
+def _is_active(db: sqlite3.Connection, run_id: str) -> bool:
+    row = db.execute("SELECT status FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+    return row is not None and row[0] in ACTIVE
 
 
 def _set(db: sqlite3.Connection, run_id: str, fields: dict[str, Any]) -> None:

@@ -16,6 +16,9 @@ from tsuzuku.core.errors import NotFound, WrongInput
 from tsuzuku.core.schemas import ACTIVE, Run
 from tsuzuku.core.trees import is_tree
 
+YOUNG = 15.0
+"""Seconds within which the worker of a run that was just launched has to hold its lock."""
+
 RUN_ID = re.compile(r"(\d{4}-\d{2}-\d{2})_(\d{2}-\d{2}-\d{2}(?:-\d+)?)")
 
 
@@ -111,7 +114,7 @@ class Workspace:
         except NotFound:
             alive = False
         # a run that was just created may not have its worker's lock yet
-        young = run.status == "starting" and datetime.now().timestamp() - run.updated_at < 30
+        young = run.status == "starting" and datetime.now().timestamp() - run.updated_at < YOUNG
         return run if alive or young else run.model_copy(update={"status": "crashed"})
 
 

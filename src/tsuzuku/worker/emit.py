@@ -7,19 +7,18 @@ so that a slow disk is not in the step loop's way.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from tsuzuku.core import journal
 from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.core.messages import Language, text
-from tsuzuku.core.schemas import Event, EventType, jsonable
+from tsuzuku.core.schemas import Event, EventType
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir
 from tsuzuku.worker.scalars import Scalars
@@ -83,8 +82,8 @@ class Emitter:
         self._write()
         with self._writing:
             self.store.append([], durable=True)
-            with contextlib.suppress(OSError), self.run.journal.open("ab") as journal:
-                os.fsync(journal.fileno())
+            with contextlib.suppress(OSError), self.run.journal.open("ab") as file:
+                os.fsync(file.fileno())
 
     def close(self, patience: float = 10.0) -> None:
         """Write what is left, trying for `patience` seconds, and stop."""
@@ -134,18 +133,9 @@ class Emitter:
 
     def _keep(self, numbered: list[Event], original: list[Event]) -> None:
         """The journal, from which the table can be made again, and the event files."""
-        lines = [
-            json.dumps(
-                {**event.model_dump(), "payload": jsonable(event.payload)}, ensure_ascii=False
-            )
-            for event in numbered
-        ]
         try:
-            with self.run.journal.open("a", encoding="utf-8") as journal:
-                if not self._journal_began:
-                    self._journal_began = True
-                    journal.write("\n" * _is_torn(self.run.journal))
-                journal.write("\n".join(lines) + "\n")
+            journal.write(self.run, numbered, mend=not self._journal_began)
+            self._journal_began = True
             self._boards.write(original)
         except OSError as error:
             print(f"{self.run.journal} could not be written: {error}", file=sys.stderr)
@@ -154,12 +144,3 @@ class Emitter:
         with self._writing:
             if len(self._events) > BACKLOG:
                 self._events = [e for e in self._events if e.type != "progress"]
-
-
-def _is_torn(path: Path) -> bool:
-    """Whether a crash cut the last line of a file short."""
-    with path.open("rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return False
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"

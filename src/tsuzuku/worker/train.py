@@ -19,6 +19,7 @@ from tsuzuku.core.errors import CorruptCheckpoint, NotFound, TsuzukuError
 from tsuzuku.core.launch import write_settings
 from tsuzuku.core.lock import RunLock
 from tsuzuku.core.pruning import prune, survey
+from tsuzuku.core.resume import check_data_path
 from tsuzuku.core.schemas import Attempt, Status
 from tsuzuku.core.settings import RunSettings, render
 from tsuzuku.core.store import Store
@@ -41,14 +42,17 @@ from tsuzuku.worker.failures import explained, print_traceback
 from tsuzuku.worker.stop import Stop
 
 
-def train(workspace: Workspace, run_id: str, stop: Stop) -> int:
+def train(workspace: Workspace, run_id: str, stop: Stop, lock: RunLock | None = None) -> int:
     """Work on a run until it is completed, or asked to stop; the exit code.
+
+    `lock` is the run's, if it is held already; it is released at the end in any case.
 
     0 completed · 1 failed · 2 wrong input · 128 + n stopped by signal n after saving.
     """
     run = workspace.run_dir(run_id)
-    lock = RunLock(run.lock)
-    lock.acquire()
+    if lock is None:
+        lock = RunLock(run.lock)
+        lock.acquire()
     requested = RunSettings.model_validate(run.read_identity()["requested"])
     with Store(workspace.db) as store:
         emit = Emitter(store, run, requested.language)
@@ -57,8 +61,6 @@ def train(workspace: Workspace, run_id: str, stop: Stop) -> int:
         ended: Status = "failed"
         code = 1
         try:
-            emit.status("starting")
-            emit.say("preparing")
             ended = _Session(workspace, run, store, emit, stop, attempt, requested).train()
             code = 128 + stop.number if ended == "stopped" else 0
             emit.say(ended)
@@ -152,6 +154,8 @@ class _Session:
         training = requested.training
         if swept := checkpoint_files.sweep(self.run):
             emit.say("swept", names=", ".join(swept))
+        check_data_path(self.workspace, requested)
+        emit.say("settings_fine")
         if training.num_workers:
             preload_loader_processes()
         device = choose_device(training.device)

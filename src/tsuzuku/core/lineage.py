@@ -1,0 +1,106 @@
+"""Curves along a run's history: joined with those of the runs that it branched from.
+
+A run that branched off at step N shows its ancestor's points up to N and its own after that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tsuzuku.core.answers import Resume
+from tsuzuku.core.schemas import Curve
+from tsuzuku.core.store import Store
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The part of a curve that a run brings: steps after `after`, up to `until`."""
+
+    run_id: str
+    after: int = 0
+    until: int | None = None
+
+
+def alone(run_id: str) -> list[Segment]:
+    """A run without its ancestors."""
+    return [Segment(run_id, after=-1)]
+
+
+def segments(store: Store, run_id: str) -> list[Segment]:
+    """A run with those that it descends from, oldest first."""
+    chain: list[Segment] = []
+    seen: set[str] = set()
+    until: int | None = None
+    current: str | None = run_id
+    while current is not None and current not in seen:
+        seen.add(current)
+        run = store.run(current)
+        parent = run.parent if run else None
+        after = _branched_at(store, current, parent) if parent else -1
+        chain.append(Segment(current, after, until))
+        until = after
+        current = parent.rpartition("/")[0] if parent else None
+    return chain[::-1]
+
+
+def _branched_at(store: Store, run_id: str, parent: str) -> int:
+    """The global step of the checkpoint that a run branched from."""
+    origin, _, name = parent.rpartition("/")
+    found = store.checkpoints(run_id=origin, name=name, limit=1)
+    if found:
+        return found[0].global_step
+    attempts = store.attempts(run_id)  # the checkpoint is gone, but its first attempt noted it
+    return attempts[0].start_step if attempts else -1
+
+
+def curve(
+    store: Store,
+    parts: Sequence[Segment],
+    key: str,
+    points: int,
+    first: int | None = None,
+    last: int | None = None,
+) -> Curve:
+    """One metric over all segments, at most `points` buckets."""
+    ranges: list[tuple[Segment, int | None, int | None]] = []
+    for part in parts:
+        low = max(part.after + 1, first or 0)
+        high = part.until if last is None else min(last, part.until or last)
+        if high is None or low <= high:
+            ranges.append((part, low, high))
+    whole = Curve(step=[], value=[], min=[], max=[])
+    pieces = [
+        store.curve(part.run_id, key, points=points, from_step=low, to_step=high)
+        for part, low, high in ranges
+    ]
+    total = sum(len(piece.step) for piece in pieces)
+    for (part, low, high), found in zip(ranges, pieces, strict=True):
+        piece = found
+        if total > points and piece.step:
+            share = max(1, len(piece.step) * points // total)
+            piece = store.curve(part.run_id, key, points=share, from_step=low, to_step=high)
+        whole.step += piece.step
+        whole.value += piece.value
+        whole.min += piece.min
+        whole.max += piece.max
+    return whole
+
+
+def resumes(store: Store, parts: Sequence[Segment]) -> list[Resume]:
+    """Where, along the segments, a training went on."""
+    found: list[Resume] = []
+    for part in parts:
+        for attempt in store.attempts(part.run_id):
+            beyond = part.until is not None and attempt.start_step > part.until
+            if attempt.resumed_from is not None and not beyond:
+                found.append(
+                    Resume(
+                        step=attempt.start_step,
+                        time=attempt.started_at,
+                        run_id=part.run_id,
+                        attempt=attempt.attempt,
+                        resumed_from=attempt.resumed_from,
+                    )
+                )
+    return found

@@ -1,0 +1,134 @@
+"""The ASGI application: the API, the event stream, and the guard around all of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import RedirectResponse
+
+from tsuzuku import __version__
+from tsuzuku.core.errors import TsuzukuError
+from tsuzuku.core.rebuild import opened
+from tsuzuku.core.settings import ServerSettings
+from tsuzuku.core.workspace import Workspace
+from tsuzuku.server.catalog import Catalog
+from tsuzuku.server.context import Context
+from tsuzuku.server.desk import Desk
+from tsuzuku.server.feed import Feed
+from tsuzuku.server.fetching import Fetching
+from tsuzuku.server.guard import Guard, Policy
+from tsuzuku.server.logs import AccessLog, internal_error
+from tsuzuku.server.problems import handle_errors
+from tsuzuku.server.routes import about, checkpoints, datasets, inference, models, train, watch
+from tsuzuku.server.supervisor import Supervisor
+from tsuzuku.server.websocket import event_routes
+
+log = logging.getLogger("tsuzuku.server")
+
+DESCRIPTION = """\
+Train PyTorch models, watch them, stop them and resume them bit for bit.
+
+Errors are `{"detail": "...", "code": "...", "hint": "..."}`. Events come over the WebSocket
+`/ws?since=SEQ&run_id=…` (see `docs/events.md`).
+"""
+
+ROUTERS = (
+    train.router,
+    watch.router,
+    checkpoints.router,
+    checkpoints.exports,
+    models.router,
+    inference.router,
+    datasets.router,
+    about.router,
+)
+
+
+def create_app(
+    workspace: Workspace, *, host: str = "127.0.0.1", token: str | None = None
+) -> FastAPI:
+    """The application of a workspace, to be served on `host`; beyond loopback it needs a `token`.
+
+    Raises WrongInput where the folder is no workspace or its settings are wrong.
+    """
+    settings = workspace.config().settings.server
+    context = _context(workspace, settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        threading.Thread(target=_look_at_plugins, args=(context,), daemon=True).start()
+        context.supervisor.start()
+        async with context.feed:
+            yield
+        await run_in_threadpool(context.supervisor.close)
+        await run_in_threadpool(context.desk.close, 5.0)
+        context.store.close()
+
+    app = FastAPIOffline(
+        docs_url="/docs",
+        redoc_url=None,
+        static_url="/docs-assets",
+        title="Tsuzuku",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        generate_unique_id_function=_operation_id,
+        swagger_ui_oauth2_redirect_url="/docs/oauth2-redirect",
+    )
+    app.state.context = context
+    for router in ROUTERS:
+        app.include_router(router)
+    app.router.routes.extend(event_routes(context.feed, workspace))
+    app.add_api_route("/", _home, include_in_schema=False)
+    handle_errors(app)
+    app.add_exception_handler(Exception, internal_error)
+    policy = Policy(
+        host=host,
+        token=token,
+        allowed_hosts=settings.allowed_hosts,
+        allowed_origins=settings.allowed_origins,
+        max_upload=settings.max_upload_mb * 1_000_000 + 65_536,
+    )
+    app.add_middleware(Guard, policy=policy)
+    app.add_middleware(AccessLog)
+    return app
+
+
+def _context(workspace: Workspace, settings: ServerSettings) -> Context:
+    store = opened(workspace, log.warning)
+    desk = Desk(workspace, settings.inference_idle)
+    supervisor = Supervisor(workspace, store, settings, make_room=desk.close, at_rest=desk.rest)
+    return Context(
+        workspace=workspace,
+        settings=settings,
+        store=store,
+        supervisor=supervisor,
+        desk=desk,
+        catalog=Catalog(workspace),
+        fetching=Fetching(workspace),
+        feed=Feed(workspace.db),
+    )
+
+
+def _look_at_plugins(context: Context) -> None:
+    """So that the first to ask for them does not wait for torch to be loaded."""
+    try:
+        context.catalog.everything()
+    except (TsuzukuError, OSError) as error:
+        log.warning("the plug-ins could not be looked at: %s", error)
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+async def _home() -> Any:
+    return RedirectResponse("/docs")

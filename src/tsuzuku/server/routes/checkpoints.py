@@ -1,0 +1,270 @@
+"""Looking after checkpoints: list, look into, verify, pin, delete, export, evaluate, prune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from fastapi import APIRouter, Response
+from fastapi.responses import FileResponse
+from pydantic import BaseModel, ConfigDict
+
+from tsuzuku.core import checkpoint_files
+from tsuzuku.core.answers import (
+    CheckpointDetails,
+    CheckpointInfo,
+    CheckpointList,
+    Evaluated,
+    Exported,
+    Message,
+    Pinned,
+    Pruned,
+    Verified,
+)
+from tsuzuku.core.asking import ask_worker
+from tsuzuku.core.checkpoint_files import CheckpointFile
+from tsuzuku.core.errors import Busy, NotFound
+from tsuzuku.core.pruning import prune_all
+from tsuzuku.core.resume import find_checkpoint, tip
+from tsuzuku.core.settings import RunSettings, render
+from tsuzuku.core.workspace import RunDir
+from tsuzuku.server.context import Context, Here
+from tsuzuku.server.problems import problems
+from tsuzuku.server.routes.watch import Limit, Offset, OptionalName, OptionalRun, listed
+from tsuzuku.server.strict_json import StrictRoute
+
+router = APIRouter(prefix="/api/checkpoints", tags=["checkpoints"], route_class=StrictRoute)
+
+
+class Export(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"format": "safetensors", "half": True}]}
+    )
+
+    format: Literal["safetensors", "onnx", "torchscript", "pt2"] = "safetensors"
+    half: bool = False
+
+
+class Pin(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    pinned: bool = True
+
+
+class Evaluate(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    dataset_name: str | None = None
+
+
+class Prune(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    dry_run: bool = True
+
+
+@router.get("", response_model=CheckpointList, responses=problems(422))
+def checkpoints(
+    here: Here,
+    model_name: OptionalName = None,
+    dataset_name: OptionalName = None,
+    run_id: OptionalRun = None,
+    limit: Limit = None,
+    offset: Offset = 0,
+) -> Response:
+    """The checkpoints, newest first."""
+    items = here.store.checkpoints_json(
+        model_name=model_name, dataset_name=dataset_name, run_id=run_id, limit=limit, offset=offset
+    )
+    return listed("checkpoints", items, here.store.count("checkpoints"))
+
+
+@router.post("/prune", responses=problems(400, 409, 422))
+def prune(body: Prune, here: Here) -> Pruned:
+    """What no policy keeps, in every run; deletes it with `"dry_run": false`."""
+    removed, kept = prune_all(here.workspace, here.store, dry=body.dry_run)
+    return Pruned(removed=removed, kept=kept, dry_run=body.dry_run)
+
+
+@router.get("/{run_id}/{name}", responses=problems(404, 409, 422))
+def details(run_id: str, name: str, here: Here) -> CheckpointDetails:
+    """Everything that is known of a checkpoint without opening it."""
+    run, found = _find(here, run_id, name)
+    indexed = here.store.checkpoints_json(run_id=run.run_id, name=found.name, limit=1)
+    if indexed:
+        info = CheckpointInfo.model_validate_json(indexed[0]).model_dump()
+    else:
+        info = _unlisted(run, found)
+    known: dict[str, Any] = dict(found.info)
+    more: dict[str, Any] = {
+        "best_val_loss": known.get("best_val_loss"),
+        "in_use": in_use(here, run, found),
+    }
+    more |= {k: known[k] for k in ("config", "metadata", "sampler_state", "tensors") if k in known}
+    return CheckpointDetails.model_validate(
+        info
+        | more
+        | {"best_val_loss": known.get("best_val_loss"), "in_use": in_use(here, run, found)}
+    )
+
+
+@router.get(
+    "/{run_id}/{name}/download",
+    response_class=FileResponse,
+    responses={
+        200: {"content": {"application/octet-stream": {}}, "description": "The file."},
+        **problems(404, 409, 422),
+    },
+)
+def download(run_id: str, name: str, here: Here) -> FileResponse:
+    """The checkpoint file itself."""
+    _, found = _find(here, run_id, name)
+    return FileResponse(found.path, media_type="application/octet-stream", filename=found.name)
+
+
+@router.post("/{run_id}/{name}/verify", responses=problems(400, 404, 409, 422))
+def verify(run_id: str, name: str, here: Here) -> Verified:
+    """Check hash, structure and weights of a checkpoint, in a worker."""
+    run, found = _find(here, run_id, name)
+    (answer,) = ask_worker(here.workspace, "verify", str(found.path))
+    ok = bool(answer.get("ok"))
+    _index(here, run, found, verified=ok)
+    return Verified(
+        name=found.name,
+        run_id=run.run_id,
+        ok=ok,
+        checked=str(answer.get("checked", "")),
+        error=str(answer.get("error", "")),
+    )
+
+
+@router.post("/{run_id}/{name}/pin", responses=problems(404, 409, 422))
+def pin(run_id: str, name: str, here: Here, body: Pin | None = None) -> Pinned:
+    """Keep a checkpoint whatever the policies say; `{"pinned": false}` lets it go again."""
+    run, found = _find(here, run_id, name)
+    pinned = body.pinned if body else True
+    _index(here, run, found, pinned=pinned)
+    return Pinned(name=found.name, run_id=run.run_id, pinned=pinned)
+
+
+@router.delete("/{run_id}/{name}", responses=problems(404, 409, 422))
+def delete(run_id: str, name: str, here: Here) -> Message:
+    """Delete a checkpoint, unless a training or the model that is being tried uses it."""
+    run, found = _find(here, run_id, name)
+    if why := in_use(here, run, found):
+        raise Busy(f"{found.name} cannot be deleted: {why}.", code="in_use")
+    checkpoint_files.remove(found.path)
+    here.store.drop_checkpoint(run.run_id, found.name)
+    _relink(run)
+    return Message(message=f"{run.run_id}/{found.name}")
+
+
+@router.post("/{run_id}/{name}/export", responses=problems(400, 404, 409, 422))
+def export(run_id: str, name: str, here: Here, body: Export | None = None) -> Exported:
+    """Write a checkpoint's weights for use elsewhere, and compare what was written with them."""
+    run, found = _find(here, run_id, name)
+    wish = body or Export()
+    folder = run.path / "exports"
+    folder.mkdir(exist_ok=True)
+    half = "-half" if wish.half else ""
+    path = folder / f"{Path(found.name).stem}{half}.{wish.format}"
+    words = ["--run", run.run_id, "--checkpoint", str(found.path), "--format", wish.format]
+    words += ["--half"] if wish.half else []
+    (answer,) = ask_worker(here.workspace, "export", *words, "--output", str(path))
+    return Exported(download=f"/api/exports/{run.run_id}/{path.name}", **answer)
+
+
+@router.post("/{run_id}/{name}/evaluate", responses=problems(400, 404, 409, 422))
+def evaluate(run_id: str, name: str, here: Here, body: Evaluate | None = None) -> Evaluated:
+    """Measure a checkpoint on the validation samples of its data set, or of another one."""
+    run, found = _find(here, run_id, name)
+    words = ["--run", run.run_id, "--checkpoint", str(found.path)]
+    if body and body.dataset_name:
+        words += [f"--dataset={body.dataset_name}"]
+    (answer,) = ask_worker(here.workspace, "evaluate", *words)
+    return Evaluated(name=found.name, run_id=run.run_id, metrics=answer["metrics"])
+
+
+exports = APIRouter(prefix="/api/exports", tags=["checkpoints"])
+
+
+@exports.get(
+    "/{run_id}/{name}",
+    response_class=FileResponse,
+    responses={
+        200: {"content": {"application/octet-stream": {}}, "description": "The file."},
+        **problems(404, 422),
+    },
+)
+def exported(run_id: str, name: str, here: Here) -> FileResponse:
+    """A file that an export has written."""
+    run = here.workspace.run_dir(run_id)
+    known = {p.name: p for p in (run.path / "exports").glob("*") if p.is_file()}
+    if name not in known or known[name].is_symlink():
+        raise NotFound(f"There is no export {name[:80]!r} of run {run_id}.", "Export it first.")
+    return FileResponse(known[name], media_type="application/octet-stream", filename=name)
+
+
+def in_use(here: Context, run: RunDir, found: CheckpointFile) -> str:
+    """Why a checkpoint must not be deleted now; empty if it may be."""
+    newest = tip(run)
+    if run.worker() is not None and newest is not None and newest.name == found.name:
+        return "the training that runs would go on from it"
+    if any(r.run_id == run.run_id for r in here.supervisor.running()) and (
+        newest is not None and newest.name == found.name
+    ):
+        return "the training that begins goes on from it"
+    for other in here.store.runs():
+        if other.parent == f"{run.run_id}/{found.name}":
+            try:
+                child = here.workspace.run_dir(other.run_id)
+            except NotFound:
+                continue
+            if tip(child) is None:
+                return f"run {other.run_id} branched from it and has no checkpoint of its own yet"
+    if str(found.path) in here.desk.open_paths:
+        return "the model that is being tried has it loaded"
+    return ""
+
+
+def _find(here: Context, run_id: str, name: str) -> tuple[RunDir, CheckpointFile]:
+    run = here.workspace.run_dir(run_id)
+    return find_checkpoint(here.workspace, here.store, f"{run.run_id}/{name}", paths=False)
+
+
+def _index(here: Context, run: RunDir, found: CheckpointFile, **changed: bool) -> None:
+    for record in here.store.checkpoints(run_id=run.run_id, name=found.name):
+        here.store.put_checkpoint(record.model_copy(update=changed))
+
+
+def _unlisted(run: RunDir, found: CheckpointFile) -> dict[str, Any]:
+    """What the listing would say of a file that is not in it (a best copy)."""
+    config: dict[str, Any] = dict(found.info.get("config") or {})
+    return {
+        "name": found.name,
+        "run_id": run.run_id,
+        "model_name": str(config.get("model_name", "")),
+        "dataset_name": str(config.get("dataset_name", "")),
+        "epoch": found.epoch,
+        "global_step": found.global_step,
+        "path": str(found.path),
+        "size": int(found.info["size"]),
+        "size_mb": round(int(found.info["size"]) / 1e6, 3),
+        "sha256": str(found.info["sha256"]),
+        "created_at": checkpoint_files.created_at(found.info),
+        "metrics": dict(found.info.get("metrics") or {}),
+        "is_best": found.info.get("role") == "best",
+    }
+
+
+def _relink(run: RunDir) -> None:
+    """Let `latest` point at what is the newest now."""
+    settings = RunSettings.model_validate(run.read_identity()["requested"])
+    newest = tip(run)
+    template = settings.training.checkpoint.latest
+    for link in [p for p in run.checkpoints.glob("*") if p.is_symlink() and not p.exists()]:
+        link.unlink(missing_ok=True)
+    if newest is not None and run.worker() is None:
+        names = (settings.model_name, settings.dataset_name)
+        name = render(template, *names, newest.epoch, newest.global_step)
+        checkpoint_files.link_latest(newest.path, name)

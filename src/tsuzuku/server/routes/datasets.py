@@ -1,0 +1,154 @@
+"""Data sets: what there is, what is wrong with it, a look at it, fetching and making it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from tsuzuku.core import plugin_files
+from tsuzuku.core.answers import DatasetInfo, Datasets, Message, Samples
+from tsuzuku.core.asking import ask_worker
+from tsuzuku.core.config_loader import suggest
+from tsuzuku.core.downloadable import MADE, MADE_FOR, downloads_of
+from tsuzuku.core.errors import NotFound, TsuzukuError, full_stop
+from tsuzuku.core.plugin_files import PluginFile
+from tsuzuku.core.trees import Tree
+from tsuzuku.server.context import Context, Here
+from tsuzuku.server.problems import problems
+from tsuzuku.server.strict_json import StrictRoute
+
+router = APIRouter(prefix="/api", tags=["datasets"], route_class=StrictRoute)
+
+MAX_FILES = 200_000
+"""Files that are counted for the size of a data set."""
+
+
+class Named(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"dataset_name": "mnist"}]}
+    )
+
+    dataset_name: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+@router.get("/datasets", responses=problems(422))
+def datasets(
+    here: Here,
+    details: Annotated[
+        bool, Query(description="Also open each one, for its splits and what is wrong with it.")
+    ] = True,
+) -> Datasets:
+    """Every data set: where it is, how large, its splits, what is wrong with it."""
+    settings = here.workspace.config().settings
+    plugins = plugin_files.found("datasets", here.workspace.root)
+    offered = settings.available_datasets
+    return Datasets(
+        datasets=[
+            _info(here, plugin, settings.datasets.get(name) or {}, details)
+            for name, plugin in sorted(plugins.items())
+            if offered is None or name in offered
+        ],
+        downloading=here.fetching.running(),
+    )
+
+
+@router.get("/datasets/{name}/samples", responses=problems(400, 404, 422))
+def samples(
+    name: str,
+    here: Here,
+    split: Annotated[str, Query(max_length=50)] = "train",
+    offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
+    limit: Annotated[int, Query(ge=1, le=50)] = 5,
+) -> Samples:
+    """A few samples as typed outputs."""
+    plugin = _plugin(here, name)
+    settings = here.workspace.config().settings.datasets.get(name) or {}
+    answer = here.desk.ask(
+        "samples",
+        dataset=plugin.name,
+        settings=settings,
+        split=split,
+        offset=offset,
+        limit=limit,
+    )
+    return Samples(dataset_name=name, offset=offset, **_without_id(answer))
+
+
+@router.post("/dataset/download", status_code=202, responses=problems(400, 404, 409, 422))
+def download(body: Named, here: Here) -> Message:
+    """Download a data set; progress comes as `log` events, and it goes on where it was cut."""
+    here.fetching.start(body.dataset_name)
+    return Message(message=body.dataset_name)
+
+
+@router.post("/dataset/make", responses=problems(400, 404, 409, 422))
+def make(body: Named, here: Here) -> Message:
+    """Make a data set on the spot (`digits`)."""
+    name = body.dataset_name
+    if name not in MADE:
+        raise NotFound(
+            full_stop(f"{name!r} cannot be made{suggest(name, sorted(MADE))}"),
+            code="unknown_dataset",
+        )
+    target = here.workspace.root / MADE[name]
+    for _ in ask_worker(here.workspace, "make", "--name", name, "--target", str(target)):
+        pass
+    return Message(message=MADE[name])
+
+
+def _plugin(here: Context, name: str) -> PluginFile:
+    plugins = plugin_files.found("datasets", here.workspace.root)
+    if name not in plugins:
+        raise NotFound(
+            full_stop(f"There is no data set {name[:100]!r}{suggest(name, sorted(plugins))}"),
+            code="unknown_dataset",
+        )
+    return plugins[name]
+
+
+def _info(here: Context, plugin: PluginFile, settings: Tree, details: bool) -> DatasetInfo:
+    info = DatasetInfo(
+        name=plugin.name,
+        downloads=sorted(downloads_of(plugin)),
+        makes=[made for made, reader in MADE_FOR.items() if reader == plugin.name],
+    )
+    path: Any = settings.get("path")
+    if details:
+        try:
+            answer = here.desk.ask("dataset", dataset=plugin.name, settings=settings)
+        except TsuzukuError as error:
+            info.error = str(error)
+        else:
+            info.splits = dict(answer["splits"])
+            report: list[Any] = answer.get("report") or []
+            info.report = [str(line) for line in report]
+            path = answer.get("path") or path
+    if isinstance(path, str):
+        place = here.workspace.root / Path(path).expanduser()
+        info.path, info.exists = str(path), place.exists()
+        info.size_mb = round(_size(place) / 1e6, 3) if info.exists else None
+    return info
+
+
+def _size(place: Path) -> int:
+    if place.is_file():
+        return place.stat().st_size
+    total = count = 0
+    for folder, _, names in os.walk(place):
+        for name in names:
+            count += 1
+            if count > MAX_FILES:
+                return total
+            try:
+                total += (Path(folder) / name).lstat().st_size
+            except OSError:
+                continue
+    return total
+
+
+def _without_id(answer: Tree) -> Tree:
+    return {k: answer[k] for k in ("split", "splits", "total", "samples")}
