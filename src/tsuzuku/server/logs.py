@@ -137,7 +137,8 @@ class AccessLog:
         try:
             await self.app(scope, receive, watched)
         except (ClientDisconnect, WebSocketDisconnect):
-            pass
+            # Starlette answers 500 to nobody before it raises this on
+            status = CLIENT_WENT if status == 500 else status
         except Exception:
             server.exception("%s %s failed", asked["method"], asked["path"])
             if not status:
