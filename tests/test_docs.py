@@ -22,7 +22,10 @@ DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
 TRANSLATED = [
     ("README.md", "README.ja.md"),
-    *((f"docs/{name}.md", f"docs/ja/{name}.md") for name in ("resume", "plugins", "checkpoints")),
+    *(
+        (f"docs/{name}.md", f"docs/ja/{name}.md")
+        for name in ("resume", "plugins", "checkpoints", "security")
+    ),
 ]
 HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -11,6 +11,7 @@ import re
 import secrets
 import time
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -101,6 +102,11 @@ def internal_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(content, refusal.status)
 
 
+@dataclass
+class _Seen:
+    status: int = 0
+
+
 class AccessLog:
     """The outermost layer: gives each request an id, logs it, and answers 500 for what raises.
 
@@ -122,13 +128,12 @@ class AccessLog:
         began = time.perf_counter()
         # kept now: routers below change the scope
         asked = {"method": scope.get("method", "WEBSOCKET"), "path": scope["path"][:LONGEST]}
-        status = 0
+        seen = _Seen()
 
         async def watched(message: Message) -> None:
-            nonlocal status
-            started = _status(message, status)
-            if started and not status:
-                status = started
+            started = _status(message, seen.status)
+            if started and not seen.status:
+                seen.status = started
                 if message["type"] != "websocket.close":
                     headers = [*message.get("headers", []), (b"x-request-id", own_id.encode())]
                     message = {**message, "headers": headers}
@@ -138,16 +143,16 @@ class AccessLog:
             await self.app(scope, receive, watched)
         except (ClientDisconnect, WebSocketDisconnect):
             # Starlette answers 500 to nobody before it raises this on
-            status = CLIENT_WENT if status == 500 else status
+            seen.status = CLIENT_WENT if seen.status == 500 else seen.status
         except Exception:
             server.exception("%s %s failed", asked["method"], asked["path"])
-            if not status:
+            if not seen.status:
                 await _internal(scope).answer()(scope, receive, watched)
-            elif scope["type"] == "websocket" and status == 101:
+            elif seen.status == 101:
                 await _close_broken(send)
         finally:
             taken = round((time.perf_counter() - began) * 1000, 1)
-            _log_access(scope, asked, own_id, status or CLIENT_WENT, taken)
+            _log_access(scope, asked, own_id, seen.status or CLIENT_WENT, taken)
             request_id.reset(context)
 
 
