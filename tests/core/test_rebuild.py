@@ -86,8 +86,9 @@ def contents(workspace: Workspace) -> dict[str, Any]:
 
 
 def test_everything_comes_back_as_it_was(workspace: Workspace, store: Store) -> None:
-    train(begin(workspace, store), store, 3)
-    train(begin(workspace, store, "seed=1"), store, 2, ended="failed")
+    first, second = begin(workspace, store), begin(workspace, store, "seed=1")
+    train(first, store, 3)
+    train(second, store, 2, ended="failed")
     store.close()
     before = contents(workspace)
     assert len(before["curves"]) == 6
@@ -111,8 +112,8 @@ def test_events_of_runs_that_ran_at_the_same_time_keep_their_order(
     workspace.db.unlink()
     rebuild_from_folders(workspace)
     with Store(workspace.db) as again:
-        messages = [e.payload["message"] for e in again.events()]
-        assert messages == [str(n) for n in range(20)]
+        messages = [e.payload["message"] for e in again.events(types=["log"])]
+        assert messages[2:] == [str(n) for n in range(20)]
 
 
 def test_what_marks_a_checkpoint_comes_back(workspace: Workspace, store: Store) -> None:

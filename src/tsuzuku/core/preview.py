@@ -51,7 +51,11 @@ def _components(plan: Plan) -> list[Component]:
 
     data = any(key.startswith(("dataset.", "dataset_name")) for key in changed)
     branch = plan.mode == "branch"
-    parts = [Component(name="weights", verdict="exact", why="Loaded from the checkpoint.")]
+    if any(key.startswith("model.") for key in changed):
+        why = "Loaded if every shape stays the same; otherwise the training is refused."
+        parts = [Component(name="weights", verdict="approximate", why=why)]
+    else:
+        parts = [Component(name="weights", verdict="exact", why="Loaded from the checkpoint.")]
     parts += _optimization(any_of, branch, data)
     parts += _data(any_of, branch, data)
     parts += _surroundings(plan, changed, metadata)

@@ -222,6 +222,7 @@ class TrainingSettings(Section):
     compile: bool = False
     """Run the model through torch.compile."""
     restart: RestartSettings = RestartSettings()
+    """Whether a server starts a run again that ended badly."""
     save: SaveSettings = SaveSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
 

@@ -16,7 +16,7 @@ from tsuzuku.core.errors import NotFound, WrongInput
 from tsuzuku.core.schemas import ACTIVE, Run
 from tsuzuku.core.trees import is_tree
 
-YOUNG = 15.0
+YOUNG = 8.0
 """Seconds within which the worker of a run that was just launched has to hold its lock."""
 
 RUN_ID = re.compile(r"(\d{4}-\d{2}-\d{2})_(\d{2}-\d{2}-\d{2}(?:-\d+)?)")

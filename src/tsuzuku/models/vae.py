@@ -26,6 +26,9 @@ TRAINING = {
 }
 """Training settings that suit this model; `config.yaml` and the command line go before them."""
 
+LIGHTWEIGHT = {"hidden_sizes": [32], "latent_dim": 4}
+"""Settings of the model for a quick trial."""
+
 SIDE = 28
 """Height and width of an image, in pixels."""
 

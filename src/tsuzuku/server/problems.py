@@ -66,7 +66,7 @@ def answer(
 
 def _ours(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, TsuzukuError)
-    return answer(status_of(error), error.detail, error.code, error.hint)
+    return answer(status_of(error), full_stop(error.detail), error.code, error.hint)
 
 
 def _malformed(_request: Request, error: Exception) -> JSONResponse:

@@ -19,7 +19,7 @@ from tsuzuku.core.errors import CorruptCheckpoint, NotFound, TsuzukuError
 from tsuzuku.core.launch import write_settings
 from tsuzuku.core.lock import RunLock
 from tsuzuku.core.pruning import prune, survey
-from tsuzuku.core.resume import check_data_path
+from tsuzuku.core.resume import check_data_path, tip
 from tsuzuku.core.schemas import Attempt, Status
 from tsuzuku.core.settings import RunSettings, render
 from tsuzuku.core.store import Store
@@ -201,6 +201,7 @@ class _Session:
             if own:
                 self._mend(found)
             return own
+        self.attempt.resumed_from = None
         self.emit.say("no_checkpoint")
         return False
 
@@ -332,11 +333,18 @@ def _begin(store: Store, run: RunDir) -> Attempt:
         hostname=os.uname().nodename,
         started_at=time.time(),
         status="running",
+        resumed_from=_origin(run),
     )
     store.put_attempt(attempt)
     store.update_run(run.run_id, attempt=number)
     _note_attempt(run, attempt)
     return attempt
+
+
+def _origin(run: RunDir) -> str | None:
+    """Where the attempt most likely goes on from; it is known when the checkpoint is loaded."""
+    newest = tip(run)
+    return f"{run.run_id}/{newest.name}" if newest else run.read_identity().get("parent")
 
 
 def _end(store: Store, run: RunDir, attempt: Attempt, ended: Status) -> None:
