@@ -46,7 +46,7 @@ def kill_storm(workspace: Workspace, store: Store, kills: int, *more: str) -> No
         assert found is None, f"after {killed} kills (seed {seed}): {found}\n{said(run)[-3000:]}"
         leftovers = [p.name for p in run.checkpoints.iterdir() if p.name.startswith(".")]
         assert not leftovers
-    with store._read() as db:
+    with store.reading() as db:
         (count,) = db.execute("SELECT count(*) FROM events").fetchone()
         assert count == last_seq(db), "the sequence of events has a gap"
 

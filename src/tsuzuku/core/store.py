@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 import time
-from collections.abc import Collection, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
 from tsuzuku.core import curves, listing
-from tsuzuku.core.database import SCHEMA_VERSION, connect, explained, last_seq
+from tsuzuku.core.database import SCHEMA_VERSION, last_seq
 from tsuzuku.core.errors import NotFound
 from tsuzuku.core.projection import points_of, reported
 from tsuzuku.core.schemas import (
@@ -33,94 +31,25 @@ from tsuzuku.core.schemas import (
     Status,
     jsonable,
 )
-
-_JSON_COLUMNS = frozenset({"metrics", "kept_because", "verdict"})
+from tsuzuku.core.tables import Tables, cell
 
 R = TypeVar("R", bound=BaseModel)
 
 
-class Store:
-    """One open `tsuzuku.db`, made when it is not there; may be used from several threads.
-
-    Every method raises `DiskFull` when there is no room, `Busy` when others write for more than
-    `PATIENCE`, and `TsuzukuError` when the file is damaged or cannot be read or written. What
-    failed is then undone as a whole, and the store stays usable.
-    """
+class Store(Tables):
+    """What is stored of runs, attempts, events, metrics, checkpoints and proofs."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = threading.RLock()
+        super().__init__(path)
         self._series: dict[tuple[str, str], int] = {}
-        self._db = connect(path)
 
-    def close(self) -> None:
-        with self._lock, explained(self.path):
-            self._db.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @contextmanager
-    def _read(self) -> Generator[sqlite3.Connection]:
-        """The connection, for one statement; nothing else uses it meanwhile."""
-        with self._lock, explained(self.path):
-            yield self._db
-
-    @contextmanager
-    def _write(self, durable: bool = False) -> Generator[sqlite3.Connection]:
-        """A transaction that is committed as a whole or not at all."""
-        with self._lock, explained(self.path):
-            if durable:  # has no effect once a transaction has begun
-                self._db.execute("PRAGMA synchronous=FULL")
-            try:
-                self._db.execute("BEGIN IMMEDIATE")
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._series.clear()  # it may know series that are not there any more
-                if self._db.in_transaction:  # after some errors SQLite has rolled back itself
-                    self._db.execute("ROLLBACK")
-                raise
-            finally:
-                if durable:
-                    self._db.execute("PRAGMA synchronous=NORMAL")
-
-    def _put(self, table: str, row: dict[str, Any]) -> None:
-        """Insert a row, or replace the one with its key."""
-        names, marks = ", ".join(row), ", ".join("?" * len(row))
-        with self._write() as db:
-            db.execute(
-                f"INSERT OR REPLACE INTO {table} ({names}) VALUES ({marks})",
-                [_cell(value) for value in row.values()],
-            )
-
-    def _rows(
-        self, table: str, columns: Iterable[str], order: str, limit: int | None, **equal: Any
-    ) -> list[dict[str, Any]]:
-        """Rows whose columns are `equal` to the given values; None stands for any value."""
-        names = tuple(columns)
-        wanted = {name: value for name, value in equal.items() if value is not None}
-        where = " AND ".join(f"{name} = ?" for name in wanted) or "1"
-        with self._read() as db:
-            rows = db.execute(
-                f"SELECT {', '.join(names)} FROM {table} WHERE {where} ORDER BY {order} LIMIT ?",
-                (*wanted.values(), -1 if limit is None else limit),
-            ).fetchall()
-        return [
-            {
-                name: json.loads(value) if name in _JSON_COLUMNS else value
-                for name, value in zip(names, row, strict=True)
-            }
-            for row in rows
-        ]
+    def forget(self) -> None:
+        self._series.clear()  # it may know series that are not there any more
 
     # Runs and attempts
 
     def put_run(self, run: Run) -> None:
-        self._put("runs", run.model_dump())
+        self.put("runs", run.model_dump())
 
     def update_run(self, run_id: str, **fields: Any) -> None:
         """Change some fields of a run, and `updated_at` to now where that is not among them.
@@ -135,11 +64,11 @@ class Store:
             raise NotFound(f"There is no run {run_id} in {self.path}.", "See `tsuzuku runs`.")
         fields.setdefault("updated_at", time.time())
         changed = Run.model_validate({**run.model_dump(), **fields}).model_dump(include={*fields})
-        with self._write() as db:
+        with self.writing() as db:
             _set(db, run_id, changed)
 
     def run(self, run_id: str) -> Run | None:
-        rows = self._rows("runs", Run.model_fields, "run_id", 1, run_id=run_id)
+        rows = self.rows("runs", Run.model_fields, "run_id", 1, run_id=run_id)
         return Run.model_validate(rows[0]) if rows else None
 
     def runs(
@@ -153,29 +82,29 @@ class Store:
         """Newest first."""
         equal = {"model_name": model_name, "dataset_name": dataset_name, "status": status}
         order = "created_at DESC, run_id DESC"
-        return _models(Run, self._rows("runs", Run.model_fields, order, limit, **equal))
+        return _models(Run, self.rows("runs", Run.model_fields, order, limit, **equal))
 
     def runs_json(self, **chosen: Any) -> list[str]:
         """The same as JSON, each with its attempts: see `listing.runs` for what can be chosen."""
-        with self._read() as db:
+        with self.reading() as db:
             return listing.runs(db, **chosen)
 
     def count(self, table: Literal["runs", "checkpoints"]) -> int:
-        with self._read() as db:
+        with self.reading() as db:
             return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
     def last_moved(self) -> Run | None:
         """The run whose status or position changed last."""
         order = "updated_at DESC, run_id DESC"
-        rows = self._rows("runs", Run.model_fields, order, 1)
+        rows = self.rows("runs", Run.model_fields, order, 1)
         return Run.model_validate(rows[0]) if rows else None
 
     def put_attempt(self, attempt: Attempt) -> None:
-        self._put("attempts", attempt.model_dump())
+        self.put("attempts", attempt.model_dump())
 
     def end_attempt(self, run_id: str, attempt: int, status: Status, ended_at: float) -> None:
         """Raises `NotFound` where there is no such attempt."""
-        with self._write() as db:
+        with self.writing() as db:
             changed = db.execute(
                 "UPDATE attempts SET status = ?, ended_at = ? WHERE run_id = ? AND attempt = ?",
                 (status, ended_at, run_id, attempt),
@@ -185,7 +114,7 @@ class Store:
 
     def attempts(self, run_id: str) -> list[Attempt]:
         """Oldest first."""
-        rows = self._rows("attempts", Attempt.model_fields, "attempt", None, run_id=run_id)
+        rows = self.rows("attempts", Attempt.model_fields, "attempt", None, run_id=run_id)
         return _models(Attempt, rows)
 
     # Events
@@ -207,7 +136,7 @@ class Store:
         for event in events:
             if event.run_id is not None:
                 changes.setdefault(event.run_id, {}).update(reported(event))
-        with self._write(durable) as db:
+        with self.writing(durable) as db:
             if unless_ended and not _is_active(db, unless_ended):
                 return []
             last = last_seq(db)
@@ -245,7 +174,7 @@ class Store:
             where, bound = where + f" AND type IN ({', '.join('?' * len(types))})", [*bound, *types]
             if "progress" not in types:  # lets SQLite use the index that leaves out the many
                 where += " AND type != 'progress'"
-        with self._read() as db:
+        with self.reading() as db:
             rows = db.execute(
                 "SELECT seq, run_id, type, time, payload FROM events"
                 f" WHERE {where} ORDER BY seq LIMIT ?",
@@ -266,7 +195,7 @@ class Store:
             "SELECT seq, run_id, type, time, payload FROM events"
             " WHERE run_id = ? AND type = ? ORDER BY seq DESC LIMIT ?"
         )
-        with self._read() as db:
+        with self.reading() as db:
             rows = db.execute(query, (run_id, kind, limit)).fetchall()
         return [
             Event(seq=seq, run_id=run, type=type_, time=at, payload=json.loads(text))
@@ -275,7 +204,7 @@ class Store:
 
     def last_seq(self) -> int:
         """The number of the newest event; 0 before the first."""
-        with self._read() as db:
+        with self.reading() as db:
             return last_seq(db)
 
     # Metrics
@@ -293,7 +222,7 @@ class Store:
 
     def keys(self, run_id: str) -> list[str]:
         """The names of a run's metrics, in alphabetical order."""
-        with self._read() as db:
+        with self.reading() as db:
             rows = db.execute("SELECT key FROM series WHERE run_id = ? ORDER BY key", (run_id,))
             return [key for (key,) in rows]
 
@@ -310,7 +239,7 @@ class Store:
 
         Empty for an unknown run or key.
         """
-        with self._read() as db:
+        with self.reading() as db:
             db.execute("BEGIN")  # so that all of its statements see one state
             try:
                 series = _find_series(db, run_id, key)
@@ -325,22 +254,22 @@ class Store:
     ) -> None:
         """Store many points of one metric at once; a step that is there is overwritten."""
         if steps:
-            with self._write() as db:
+            with self.writing() as db:
                 curves.write(db, self._series_id(db, run_id, key), steps, values)
 
     def raw_points(self, run_id: str, key: str) -> list[tuple[int, float | None]]:
         """All points of one metric, ascending; None stands for what was not finite."""
-        with self._read() as db:
+        with self.reading() as db:
             series = _find_series(db, run_id, key)
             return [] if series is None else curves.raw(db, series)
 
     # Checkpoints and proofs
 
     def put_checkpoint(self, c: Checkpoint) -> None:
-        self._put("checkpoints", c.model_dump())
+        self.put("checkpoints", c.model_dump())
 
     def drop_checkpoint(self, run_id: str, name: str) -> None:
-        with self._write() as db:
+        with self.writing() as db:
             db.execute("DELETE FROM checkpoints WHERE run_id = ? AND name = ?", (run_id, name))
 
     def checkpoints(
@@ -356,12 +285,12 @@ class Store:
         equal = {"model_name": model_name, "dataset_name": dataset_name}
         equal |= {"run_id": run_id, "name": name}
         order = "created_at DESC, global_step DESC, run_id DESC, name DESC"
-        rows = self._rows("checkpoints", Checkpoint.model_fields, order, limit, **equal)
+        rows = self.rows("checkpoints", Checkpoint.model_fields, order, limit, **equal)
         return _models(Checkpoint, rows)
 
     def checkpoints_json(self, **chosen: Any) -> list[str]:
         """The same as JSON: see `listing.checkpoints` for what can be chosen."""
-        with self._read() as db:
+        with self.reading() as db:
             return listing.checkpoints(db, **chosen)
 
     def put_proof(
@@ -373,9 +302,7 @@ class Store:
         time: float,
     ) -> None:
         row = {"model_name": model_name, "dataset_name": dataset_name}
-        self._put(
-            "proofs", row | {"source_sha256": source_sha256, "verdict": verdict, "time": time}
-        )
+        self.put("proofs", row | {"source_sha256": source_sha256, "verdict": verdict, "time": time})
 
     def proofs(
         self, *, model_name: str | None = None, dataset_name: str | None = None
@@ -383,21 +310,11 @@ class Store:
         """What `put_proof` was given, newest first."""
         columns = ("model_name", "dataset_name", "source_sha256", "verdict", "time")
         equal = {"model_name": model_name, "dataset_name": dataset_name}
-        return self._rows("proofs", columns, "time DESC, id DESC", None, **equal)
+        return self.rows("proofs", columns, "time DESC, id DESC", None, **equal)
 
 
 def _models(model: type[R], rows: list[dict[str, Any]]) -> list[R]:
     return [model.model_validate(row) for row in rows]
-
-
-def _cell(value: Any) -> Any:
-    """A value as SQLite stores it: containers as JSON, no NaN, no half characters."""
-    plain = jsonable(value)
-    if isinstance(plain, dict | list):
-        return json.dumps(plain, allow_nan=False)
-    if isinstance(plain, str):  # an undecodable file name in a message must not stop a run
-        return plain.encode("utf-8", "backslashreplace").decode()
-    return plain
 
 
 def _is_active(db: sqlite3.Connection, run_id: str) -> bool:
@@ -408,7 +325,7 @@ def _is_active(db: sqlite3.Connection, run_id: str) -> bool:
 def _set(db: sqlite3.Connection, run_id: str, fields: dict[str, Any]) -> None:
     if fields:
         names = ", ".join(f"{name} = ?" for name in fields)
-        cells = [_cell(value) for value in fields.values()]
+        cells = [cell(value) for value in fields.values()]
         db.execute(f"UPDATE runs SET {names} WHERE run_id = ?", (*cells, run_id))
 
 
