@@ -91,11 +91,16 @@ def _parser() -> argparse.ArgumentParser:
 def _train(chosen: Any) -> int:
     from tsuzuku.worker.stop import StopSignal
 
-    stop = StopSignal()  # before torch is loaded, which takes seconds
+    stop = StopSignal()  # this and the lock before torch is loaded, which takes seconds
+    from tsuzuku.core.lock import RunLock
     from tsuzuku.core.workspace import Workspace
+
+    workspace = Workspace(chosen.workspace, chosen.outputs)
+    lock = RunLock(workspace.run_dir(chosen.run).lock)
+    lock.acquire()
     from tsuzuku.worker.train import train
 
-    return train(Workspace(chosen.workspace, chosen.outputs), chosen.run, stop)
+    return train(workspace, chosen.run, stop, lock)
 
 
 def _verify(chosen: Any, answers: Answers) -> int:

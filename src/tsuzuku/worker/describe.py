@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -159,4 +160,6 @@ def _is_plain(value: Any) -> bool:
         return all(_is_plain(part) for part in value.values())
     if is_list(value):
         return all(_is_plain(part) for part in value)
-    return value is None or isinstance(value, bool | int | float | str)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, bool | int | str)
