@@ -105,7 +105,11 @@ def create_app(
 def _context(workspace: Workspace, settings: ServerSettings) -> Context:
     store = opened(workspace, log.warning)
     desk = Desk(workspace, settings.inference_idle)
-    supervisor = Supervisor(workspace, store, settings, make_room=desk.close, at_rest=desk.rest)
+
+    def make_room() -> None:  # whoever starts a training does not wait for an answer under way
+        threading.Thread(target=desk.close, name="make-room", daemon=True).start()
+
+    supervisor = Supervisor(workspace, store, settings, make_room=make_room, at_rest=desk.rest)
     return Context(
         workspace=workspace,
         settings=settings,

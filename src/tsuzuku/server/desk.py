@@ -13,12 +13,15 @@ from typing import Any
 
 from tsuzuku.core.asking import as_error, workspace_words
 from tsuzuku.core.ending import cause
-from tsuzuku.core.errors import WrongInput
+from tsuzuku.core.errors import Busy, WrongInput
 from tsuzuku.core.launch import worker_command, worker_environment
 from tsuzuku.core.workspace import Workspace
 
 PATIENCE = 300.0
 """Seconds that an answer may take; loading a large data set is the longest."""
+
+WAITING = 16
+"""Requests that may wait for their turn; more would leave the server no thread for others."""
 
 
 class Desk:
@@ -31,6 +34,7 @@ class Desk:
         self.workspace = workspace
         self.idle = idle
         self._turn = threading.Lock()
+        self._seats = threading.Semaphore(WAITING)
         self._numbers = count(1)
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: queue.Queue[dict[str, Any] | None] = queue.Queue()
@@ -42,13 +46,19 @@ class Desk:
         """The answer to a request of the worker command `desk`.
 
         Raises WrongInput with what is wrong, as the worker says it, and where its process has
-        died or taken more than `patience` seconds.
+        died or taken more than `patience` seconds; Busy when too many are waiting.
         """
-        with self._turn:
-            try:
+        if not self._seats.acquire(blocking=False):
+            raise Busy(
+                f"{WAITING} others are waiting for an answer of a model already.",
+                "Try again in a moment.",
+            )
+        try:
+            with self._turn:
                 return self._ask({"id": next(self._numbers), "do": do, **request}, patience)
-            finally:
-                self._used_at = time.monotonic()
+        finally:
+            self._used_at = time.monotonic()
+            self._seats.release()
 
     def close(self, wait: float = 30.0) -> None:
         """End the process, once it has answered what it was asked, or after `wait` seconds."""

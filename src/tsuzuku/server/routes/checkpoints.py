@@ -153,6 +153,8 @@ def delete(run_id: str, name: str, here: Here) -> Message:
     run, found = _find(here, run_id, name)
     if why := in_use(here, run, found):
         raise Busy(f"{found.name} cannot be deleted: {why}.", code="in_use")
+    if any(c.pinned for c in here.store.checkpoints(run_id=run.run_id, name=found.name)):
+        raise Busy(f"{found.name} is pinned.", "Take the pin off first.", code="pinned")
     checkpoint_files.remove(found.path)
     here.store.drop_checkpoint(run.run_id, found.name)
     _relink(run)
@@ -234,7 +236,11 @@ def _find(here: Context, run_id: str, name: str) -> tuple[RunDir, CheckpointFile
 
 def _index(here: Context, run: RunDir, found: CheckpointFile, **changed: bool) -> None:
     for record in here.store.checkpoints(run_id=run.run_id, name=found.name):
-        here.store.put_checkpoint(record.model_copy(update=changed))
+        update: dict[str, Any] = dict(changed)
+        if "pinned" in changed:
+            reasons = [r for r in record.kept_because if r != "pinned"]
+            update["kept_because"] = [*reasons, "pinned"] if changed["pinned"] else reasons
+        here.store.put_checkpoint(record.model_copy(update=update))
 
 
 def _unlisted(run: RunDir, found: CheckpointFile) -> dict[str, Any]:

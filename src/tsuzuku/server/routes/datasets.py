@@ -35,7 +35,7 @@ class Named(BaseModel):
     dataset_name: Annotated[str, Field(min_length=1, max_length=100)]
 
 
-@router.get("/datasets", responses=problems(422))
+@router.get("/datasets", responses=problems(400, 422))
 def datasets(
     here: Here,
     details: Annotated[
@@ -56,7 +56,7 @@ def datasets(
     )
 
 
-@router.get("/datasets/{name}/samples", responses=problems(400, 404, 422))
+@router.get("/datasets/{name}/samples", responses=problems(400, 404, 409, 422))
 def samples(
     name: str,
     here: Here,
