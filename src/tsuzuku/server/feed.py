@@ -16,6 +16,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Self
 
+from tsuzuku.core.database import explained
 from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.core.event_reader import EventReader, Message
 from tsuzuku.server.frames import framed
@@ -26,7 +27,7 @@ PAUSE = 0.025
 """Seconds between two looks at the database."""
 
 REST = 3.0
-"""Handing out takes at most one part in 1 + REST of the time: training wants the rest."""
+"""Handing out takes at most one part in 1 + REST of a processor: training wants the rest."""
 
 SPAN = 1024
 """A page ends where a multiple of it begins, so that clients from different places come to share
@@ -58,7 +59,7 @@ class Page:
     """WebSocket messages: an event each, or one array of all."""
     last: int
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes, about, that it keeps from others."""
         return sum(map(len, self.texts)) + 500
@@ -132,9 +133,13 @@ class Feed:
                 self._heard.clear()
 
     def begin(self, since: int | None = None) -> int:
-        """The cursor of one who has seen all up to `since`; of one who wants only what comes."""
+        """The cursor of one who has seen all up to `since`; of one who wants only what comes.
+
+        Raises `TsuzukuError` where that cannot be told because the database cannot be read.
+        """
         if since is None or since > self.head:
-            self.poll()
+            with explained(self._tail.path):
+                self._look()
         return self.head if since is None else min(since, self.head)
 
     async def wait(self, after: int) -> None:
@@ -148,14 +153,15 @@ class Feed:
             return Page((), self.head)
         key = (after, run_id, batch)
         page = self._pages.get(key)
-        if page is not None:
-            return page
-        if after >= self._floor:
-            return self._keep(key, self._recent(*key))
-        if key not in self._reading:
-            self._reading[key] = asyncio.create_task(self._older(key))
-        # Others wait for the same page; who goes away must not take it from them.
-        return await asyncio.shield(self._reading[key])
+        if page is None and after >= self._floor:
+            page = self._keep(key, self._recent(*key))
+        elif page is None:
+            # Others wait for the same page; who goes away must not take it from them.
+            page = await asyncio.shield(self._begin_reading(key))
+        ahead = (page.last, run_id, batch)
+        if after < page.last < self._floor and ahead not in self._pages:
+            self._begin_reading(ahead)  # while this one is being sent
+        return page
 
     async def events_json(self, after: int, run_id: str | None = None, limit: int = 1000) -> bytes:
         """`{"events": [...], "next": N}`: at most `limit` events, and `after` for the next call.
@@ -174,48 +180,46 @@ class Feed:
     def poll(self) -> bool:
         """Take in what has been committed; whether there was anything."""
         try:
-            return self._tail.changed() and self._take_in()
+            return self._look()
         except (TsuzukuError, sqlite3.Error, OSError) as error:
             self._complain(error)
             return False
 
     async def _follow(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self._heard.wait()
-            began, pause = loop.time(), PAUSE
+            # Not wall time: where the machine is busy, it is not we who are to become slow.
+            began, pause = time.thread_time(), PAUSE
             if self.poll():
                 # All who waited come before us: in the first round they write, in the second
                 # the loop has sent it.
                 await asyncio.sleep(0)
                 await asyncio.sleep(0)
-                pause = min(max(PAUSE, REST * (loop.time() - began)), LONGEST)
+                pause = min(max(PAUSE, REST * (time.thread_time() - began)), LONGEST)
             await asyncio.sleep(pause)
 
+    def _look(self) -> bool:
+        return self._tail.changed() and self._take_in()
+
     def _take_in(self) -> bool:
-        head = self._tail.last_seq()
+        head, fresh = self._tail.last_seq(), None
+        if self._tail.opened == self._opened and head - self.head <= SPAN:
+            messages, last = self._tail.messages(self.head, head, size=KEPT // 4)
+            fresh = messages if last == head else None
+        # Nothing is changed before all has been read, which may fail.
         known, self.head = self.head, head
-        if self._tail.opened != self._opened:
+        if fresh is not None:
+            self._remember(fresh)
+        else:  # so many at once that the loop would stand still: the table has them
+            self._newest, self._size, self._floor = [], 0, head
+        if self._tail.opened != self._opened:  # what has been read may be of another file
             self._opened = self._tail.opened
-            self._pages.clear()
-            self._reading.clear()
-            self._start_over()
-        elif head - known > SPAN:  # so many at once that the loop would stand still
-            self._start_over()
-        else:
-            messages, last = self._tail.messages(known, head, size=KEPT // 4)
-            if last == head:
-                self._remember(messages)
-            else:
-                self._start_over()
+            self._pages, self._pages_size = {}, 0
+            self._reading = {}
         if head != known:
             news, self._news = self._news, asyncio.Event()
             news.set()
         return head != known
-
-    def _start_over(self) -> None:
-        """Leave all that there is now to the table."""
-        self._newest, self._size, self._floor = [], 0, self.head
 
     def _remember(self, messages: list[Message]) -> None:
         self._newest += messages
@@ -241,6 +245,16 @@ class Feed:
             chosen.append(message)
         return _page(chosen, until, batch)
 
+    def _begin_reading(self, key: Key) -> asyncio.Task[Page]:
+        if key not in self._reading:
+            task = self._reading[key] = asyncio.create_task(self._older(key))
+            task.add_done_callback(lambda _: self._done_reading(key, task))
+        return self._reading[key]
+
+    def _done_reading(self, key: Key, task: asyncio.Task[Page]) -> None:
+        if self._reading.get(key) is task:  # and not one that was begun on another file
+            del self._reading[key]
+
     async def _older(self, key: Key) -> Page:
         after, run_id, batch = key
         until = self._end(after, run_id)
@@ -250,21 +264,22 @@ class Feed:
             _ = page.frames  # made here rather than in the loop's thread
             return page
 
-        loop = asyncio.get_running_loop()
+        loop, opened = asyncio.get_running_loop(), self._opened
         try:
-            return self._keep(key, await loop.run_in_executor(self._thread, read))
+            page = await loop.run_in_executor(self._thread, read)
+            return self._keep(key, page) if opened == self._opened else page
         except (TsuzukuError, sqlite3.Error, OSError) as error:
             self._complain(error)
             await asyncio.sleep(AGAIN)
             return Page((), after)
-        finally:
-            self._reading.pop(key, None)
 
     def _end(self, after: int, run_id: str | None) -> int:
         return self.head if run_id else min(self.head, (after // SPAN + 1) * SPAN)
 
     def _keep(self, key: Key, page: Page) -> Page:
         """Have a page ready for others. It never gets wrong, only shorter than it could be."""
+        if (old := self._pages.pop(key, None)) is not None:
+            self._pages_size -= old.size
         self._pages[key] = page
         self._pages_size += page.size
         while self._pages_size > KEPT and len(self._pages) > 1:

@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from tsuzuku.core.errors import NotFound
+from tsuzuku.core.errors import NotFound, TsuzukuError
 from tsuzuku.core.workspace import RUN_ID, Workspace
 from tsuzuku.server.feed import Feed
 from tsuzuku.server.frames import EXTENSION
@@ -33,13 +33,13 @@ def event_routes(feed: Feed, workspace: Workspace) -> list[BaseRoute]:
     """The route `/ws?since=SEQ&run_id=…&batch=true` over an open feed."""
 
     async def events_socket(websocket: WebSocket) -> None:
-        try:
-            since, run_id, batch = _wishes(websocket.query_params, workspace)
-        except Refusal as refusal:
-            await refusal.answer()(websocket.scope, websocket.receive, websocket.send)
-            return
         with feed.listening():
-            cursor = feed.begin(since)  # before the handshake: what comes after it is sent
+            try:
+                since, run_id, batch = _wishes(websocket.query_params, workspace)
+                cursor = _begin(feed, since)  # before the handshake: what comes after it is sent
+            except Refusal as refusal:
+                await refusal.answer()(websocket.scope, websocket.receive, websocket.send)
+                return
             await websocket.accept()
             sending = asyncio.create_task(_send(websocket, feed, cursor, run_id, batch))
             try:
@@ -73,6 +73,13 @@ def _wishes(query: QueryParams, workspace: Workspace) -> tuple[int | None, str |
         except NotFound as error:
             raise Refusal(404, "not_found", error.detail, "GET /api/runs lists them.") from None
     return int(since) if since is not None else None, run_id, _SWITCH[batch]
+
+
+def _begin(feed: Feed, since: int | None) -> int:
+    try:
+        return feed.begin(since)
+    except TsuzukuError as error:
+        raise Refusal(503, error.code, error.detail, error.hint) from None
 
 
 async def _send(
