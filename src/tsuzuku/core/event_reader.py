@@ -37,7 +37,7 @@ class EventReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.opened = 0
+        self.opened: int = 0
         """How often a file was opened; when it grows, the numbers of events may be others."""
         self._db: sqlite3.Connection | None = None
         self._file = (0, 0)

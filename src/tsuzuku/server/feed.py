@@ -87,10 +87,10 @@ class Feed:
     """
 
     def __init__(self, path: Path) -> None:
-        self.head = 0
+        self.head: int = 0
         """The number of the newest event that is known."""
         self._tail = EventReader(path)
-        self._opened = 0
+        self._opened: int = 0
         self._newest: list[Message] = []
         """All events from after `_floor` up to `head`."""
         self._floor = 0
@@ -202,20 +202,20 @@ class Feed:
         return self._tail.changed() and self._take_in()
 
     def _take_in(self) -> bool:
-        head, fresh = self._tail.last_seq(), None
-        if self._tail.opened == self._opened and head - self.head <= SPAN:
+        head, opened = self._tail.last_seq(), self._opened
+        fresh: list[Message] | None = None
+        if self._tail.opened == opened and head - self.head <= SPAN:
             messages, last = self._tail.messages(self.head, head, size=KEPT // 4)
             fresh = messages if last == head else None
         # Nothing is changed before all has been read, which may fail.
-        known, self.head = self.head, head
+        known, self.head, self._opened = self.head, head, self._tail.opened
+        if self._opened != opened:  # what has been read may be of another file
+            self._pages, self._pages_size, self._reading = {}, 0, {}
+            fresh = None
         if fresh is not None:
             self._remember(fresh)
-        else:  # so many at once that the loop would stand still: the table has them
+        else:  # or so many at once that the loop would stand still: the table has them
             self._newest, self._size, self._floor = [], 0, head
-        if self._tail.opened != self._opened:  # what has been read may be of another file
-            self._opened = self._tail.opened
-            self._pages, self._pages_size = {}, 0
-            self._reading = {}
         if head != known:
             news, self._news = self._news, asyncio.Event()
             news.set()
