@@ -56,6 +56,17 @@ async def forgiving(request: Request) -> Response:
     return PlainTextResponse("fine")
 
 
+READ: list[int] = []
+
+
+async def greedy(request: Request) -> Response:
+    """Goes on reading whatever happens, and notes how many bytes it was given."""
+    READ.append(0)
+    async for part in request.stream():
+        READ[-1] += len(part)
+    return PlainTextResponse("full")
+
+
 async def page(request: Request) -> Response:
     return Response("<h1>page</h1>", media_type="text/html")
 
@@ -99,6 +110,7 @@ ROUTES: list[BaseRoute] = [
     Route("/api/health", page),
     Route("/api/echo", echo, methods=["GET", "POST", "PUT", "DELETE", "PATCH"]),
     Route("/api/forgiving", forgiving, methods=["POST"]),
+    Route("/api/greedy", greedy, methods=["POST"]),
     Route("/api/inference", echo, methods=["POST"]),
     Route("/api/broken", broken),
     Route("/api/files/{name:path}", echo),

@@ -6,10 +6,26 @@ import asyncio
 import re
 
 import pytest
-from guarded_app import BEARER, EVERYWHERE, HTML, LOCAL, TOKEN, Served, bare_broken, build
+from fastapi import APIRouter, FastAPI
+from guarded_app import (
+    BEARER,
+    EVERYWHERE,
+    HTML,
+    LOCAL,
+    MOUNTED,
+    TOKEN,
+    Served,
+    bare_broken,
+    build,
+    page,
+    talk,
+)
 from serving import send_raw, serve
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.testclient import TestClient
 from starlette.types import Message
-from walk import walk
+from walk import table, walk
 
 from tsuzuku.core.errors import WrongInput
 from tsuzuku.server.guard import Guard, Policy
@@ -42,6 +58,26 @@ def test_nothing_gets_past_a_server_with_a_token(everywhere: Served) -> None:
 
 def test_nothing_foreign_gets_past_a_local_server(local: Served) -> None:
     assert walk(local.url, ROUTES, SOCKETS, token=None) == (len(ROUTES) + len(SOCKETS)) * 5
+
+
+def test_the_table_has_every_kind_of_route() -> None:
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    router = APIRouter(prefix="/b")
+    router.add_api_route("/c/{id}", page, methods=["DELETE", "GET"])
+    router.add_api_websocket_route("/s", talk)
+    outer = APIRouter()
+    outer.include_router(router, prefix="/a")
+    app.include_router(outer, prefix="/api")
+    app.router.routes.append(Mount("/dash", Starlette(routes=MOUNTED)))
+    pairs, sockets = table(app.routes)
+    assert {("DELETE", "/api/a/b/c/{id}"), ("GET", "/dash/page")} < set(pairs)
+    assert {"/api/a/b/s", "/dash/stream"} < set(sockets)
+    for method, path in pairs:  # they are where the table says
+        with TestClient(app) as client:
+            answer = client.request(method, path.replace("{id}", "1"))
+            assert answer.status_code in ((404,) if path.endswith("anything") else (200, 422))
+    with pytest.raises(AssertionError, match="what is"):
+        table([object()])
 
 
 def test_the_walk_notices_a_route_beside_the_guard() -> None:

@@ -10,7 +10,10 @@ from urllib.parse import parse_qs, quote, urlencode, urlsplit
 import pytest
 from guarded_app import BEARER, EVERYWHERE, HTML, TOKEN, Served, build
 from serving import Reply, ask, send_raw, serve
+from starlette.types import Scope
 from websockets.sync.client import connect
+
+from tsuzuku.server.credentials import ADDRESSES, COOKIE_AGE, Credentials, Throttle
 
 
 def _form() -> list[tuple[str, str]]:
@@ -85,7 +88,7 @@ def _log_in(served: Served, target: str = "/") -> Reply:
 
 
 def test_a_browser_is_sent_to_log_in_and_back(everywhere: Served) -> None:
-    asked = "/dash/page?run=%E3%81%82&x=1"
+    asked = "/dash/page?run=%E3%81%82&x=1&copy=2"
     sent = everywhere.ask("GET", asked, HTML)
     assert sent.status == 303
     login = sent["Location"]
@@ -101,6 +104,7 @@ def test_a_browser_is_sent_to_log_in_and_back(everywhere: Served) -> None:
     assert unescape(hidden[1]) == asked
     done = _log_in(everywhere, asked)
     assert (done.status, done["Location"]) == (303, asked)
+    assert "; Secure" not in done["Set-Cookie"]
     flags = done["Set-Cookie"].split("; ")
     assert {"HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=2592000"} <= set(flags)
     assert flags[0].startswith(f"tsuzuku-{everywhere.port}=")
@@ -219,3 +223,52 @@ def test_log_out(everywhere: Served) -> None:
 def test_without_a_token_the_login_leads_on(local: Served) -> None:
     reply = local.ask("GET", "/login?next=/dash/page", HTML)
     assert (reply.status, reply["Location"]) == (303, "/dash/page")
+
+
+def test_behind_tls_the_cookie_and_the_page_are_too(everywhere: Served) -> None:
+    """The proxy says so; uvicorn believes it from this machine only."""
+    proxied = ("X-Forwarded-Proto", "https")
+    form, body = _form()[0], f"token={TOKEN}".encode()
+    page = ("Origin", everywhere.url.replace("http", "https"))
+    reply = everywhere.ask("POST", "/login", form, proxied, page, body=body)
+    assert reply["Set-Cookie"].endswith("; Secure")
+    plain = everywhere.ask("POST", "/login", form, proxied, ("Origin", everywhere.url), body=body)
+    assert plain.code == "foreign_origin"
+
+
+def test_a_cookie_ends() -> None:
+    now = [1_000_000.0]
+    credentials = Credentials(TOKEN, lambda: now[0])
+    scope: Scope = {"headers": [], "server": ("127.0.0.1", 8000)}
+    value = credentials.cookie(scope)[1].partition(";")[0].encode()
+    scope["headers"] = [(b"cookie", value)]
+    now[0] += COOKIE_AGE - 1
+    assert credentials.judge(scope, []) == "right"
+    now[0] += 1
+    assert credentials.judge(scope, []) == "wrong"
+
+
+def test_wrong_tokens_are_forgotten_after_a_minute() -> None:
+    now = [0.0]
+    throttle = Throttle(lambda: now[0])
+
+    def wrong(host: str) -> bool:
+        return throttle.wrong({"client": (host, 1)})
+
+    assert [wrong("10.0.0.1") for _ in range(21)] == [False] * 20 + [True]
+    assert not wrong("10.0.0.2")
+    now[0] = 59.0
+    assert wrong("10.0.0.1")
+    now[0] = 60.0
+    assert not wrong("10.0.0.1")
+    # who has one IPv6 address has the whole network
+    assert [wrong(f"2001:db8::{n:x}") for n in range(21)] == [False] * 20 + [True]
+    assert not wrong("2001:db8:0:1::1")
+    assert not throttle.wrong({"client": None})
+
+
+def test_the_count_of_wrong_tokens_is_bounded() -> None:
+    throttle = Throttle(lambda: 0.0)
+    for number in range(ADDRESSES + 100):
+        throttle.wrong({"client": (f"host{number}", 1)})
+    assert len(throttle._wrong) == ADDRESSES

@@ -94,6 +94,7 @@ def test_no_token_in_the_log(log: StringIO, everywhere: Served) -> None:
     assert sum(line.get("status") == 101 for line in lines(log)) == 2
     assert TOKEN not in log.getvalue()
     # uvicorn says nothing of its own about requests
+    assert "completing handshake" not in log.getvalue()
     assert not any("ws" in line["message"] for line in lines(log) if "uvicorn" in line["logger"])
 
 
@@ -176,11 +177,12 @@ def test_a_client_that_goes_is_no_fault(log: StringIO, local: Served) -> None:
 def test_any_record_is_one_line_of_json(log: StringIO) -> None:
     logger = logging.getLogger("elsewhere")
     try:
-        raise ValueError("two\nlines \x9b \u2028 \ud800 日本語")
+        raise ValueError("?token=SECRET two\nlines \x9b \u2028 \ud800 日本語")
     except ValueError:
         logger.exception("it failed:\n%s", object)
     logger.warning("何か", extra={"fields": {"path": object(), "count": 3}}, stack_info=True)
     first, second = lines(log)
+    assert "SECRET" not in log.getvalue()
     assert "日本語" in first["exception"]
     assert first["message"].startswith("it failed:\n")
     assert (second["message"], second["count"]) == ("何か", 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from guarded_app import MAX_BODY, MAX_UPLOAD, Served
+from guarded_app import MAX_BODY, MAX_UPLOAD, READ, Served
 from serving import HANDSHAKE, send_raw
 
 
@@ -72,6 +72,9 @@ def test_chunked_bodies_are_counted(local: Served) -> None:
         longer = (b"x" * (bound // 10) for _ in range(11))
         reply = local.ask("POST", path, body=longer)
         assert (reply.status, reply.code) == (413, "too_large")
+    # and no more is read than that
+    assert local.ask("POST", "/api/greedy", body=(b"x" * 500 for _ in range(1000))).status == 413
+    assert READ[-1] <= MAX_BODY
     # also where the application makes something else of the error
     reply = local.ask("POST", "/api/forgiving", body=iter([b"x" * (MAX_BODY + 1)]))
     assert (reply.status, reply.code) == (413, "too_large")

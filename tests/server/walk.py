@@ -1,7 +1,6 @@
 """Tries every route of a running server with what must not get through.
 
-    routes = [("GET", "/api/runs"), ("DELETE", "/api/checkpoints/{run_id}/{name}"), …]
-    walk(url, routes, sockets=["/ws", "/_stcore/stream"], token=token)
+    walk(url, *table(app.routes), token=token)
 
 fails with a list of everything that did.
 """
@@ -11,9 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
+from fastapi.routing import APIRoute
 from serving import Reply, ask
+from starlette.routing import Mount, Route, WebSocketRoute
 
 OPEN = frozenset({"/api/health"})
 ADMITTED_NOT = (401, 403, 429)
@@ -31,6 +33,32 @@ class Attempt:
     headers: tuple[tuple[str, str], ...] = ()
     query: str = ""
     host: str = ""
+
+
+def table(routes: Iterable[Any], prefix: str = "") -> tuple[list[tuple[str, str]], list[str]]:
+    """All (method, path) pairs and the paths of all WebSockets, in mounted apps too.
+
+    Raises AssertionError for a kind of route it does not know, so that none is left out.
+    """
+    pairs: list[tuple[str, str]] = []
+    sockets: list[str] = []
+    for route in routes:
+        if hasattr(route, "original_router"):  # FastAPI's include_router
+            inner = table(route.original_router.routes, prefix + route.include_context.prefix)
+        elif isinstance(route, Mount):
+            inner = table(route.routes, prefix + route.path)
+            inner[0].append(("GET", f"{prefix}{route.path}/anything"))
+            inner[1].append(f"{prefix}{route.path}/anything")
+        elif isinstance(route, WebSocketRoute):
+            inner = ([], [prefix + route.path])
+        else:
+            assert isinstance(route, Route | APIRoute), f"what is {route!r}?"
+            # without methods, a route takes any
+            methods = sorted(route.methods or ("GET", "POST", "PUT", "DELETE", "PATCH"))
+            inner = ([(method, prefix + route.path) for method in methods], [])
+        pairs += inner[0]
+        sockets += inner[1]
+    return pairs, sockets
 
 
 def attempts(base: str, token: str | None) -> tuple[list[Attempt], list[Attempt]]:

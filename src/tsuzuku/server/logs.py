@@ -33,7 +33,13 @@ CLIENT_WENT = 499
 _TOKEN = re.compile(r"""(?i)(\btoken=|\bbearer\s+|\btsuzuku-\d+=)[^&\s"';,]+""")
 # what json leaves as it is, and terminals or log readers take for a command or a line break
 _CONTROLS = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_UVICORNS_OWN = ('%s - "WebSocket %s"', "connection open", "connection closed")
+_UVICORNS_OWN = (
+    '%s - "WebSocket %s"',
+    "connection open",
+    "connection closed",
+    # said, wrongly, of every WebSocket that is refused with an answer
+    "ASGI callable returned without completing handshake",
+)
 
 
 class JsonLines(logging.Formatter):

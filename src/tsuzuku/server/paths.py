@@ -30,7 +30,7 @@ def check_path(scope: Scope) -> str:
         raise _bad()
     form = written
     for _ in range(DECODINGS):
-        if b"#" in written or _ENCODED.search(form) or _LITERAL.search(form):
+        if _ENCODED.search(form) or _LITERAL.search(form):
             raise _bad()
         decoded = unquote_to_bytes(form)
         if decoded == form:
