@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 
@@ -10,7 +11,7 @@ from tsuzuku.core import journal
 from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.core.messages import Language, text
 from tsuzuku.core.pruning import index_anew
-from tsuzuku.core.schemas import Event, Status
+from tsuzuku.core.schemas import Attempt, Event, Status
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir
 
@@ -63,8 +64,28 @@ def report_end(store: Store, run: RunDir, status: Status, message: str, log: str
         events.insert(0, Event(type="log", payload=payload, run_id=run.run_id, time=now))
     if not journal.tell(store, run, events, unless_ended=True):
         return False
-    if attempts := store.attempts(run.run_id):
-        store.end_attempt(run.run_id, attempts[-1].attempt, status, now)
+    _end_attempt(store, run, status, now)
     with contextlib.suppress(OSError, TsuzukuError):
         index_anew(run, store)  # what it had saved, but could not put into the index any more
     return True
+
+
+def _end_attempt(store: Store, run: RunDir, status: Status, now: float) -> None:
+    """End the newest attempt; one that died before it could put itself down counts as well."""
+    attempts = store.attempts(run.run_id)
+    if attempts and attempts[-1].ended_at is None:
+        store.end_attempt(run.run_id, attempts[-1].attempt, status, now)
+        return
+    number = len(attempts) + 1
+    store.put_attempt(
+        Attempt(
+            run_id=run.run_id,
+            attempt=number,
+            pid=0,
+            hostname=os.uname().nodename,
+            started_at=now,
+            ended_at=now,
+            status=status,
+        )
+    )
+    store.update_run(run.run_id, attempt=number)

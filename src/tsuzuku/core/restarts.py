@@ -9,6 +9,7 @@ from tsuzuku.core.schemas import Attempt
 from tsuzuku.core.settings import RestartSettings
 
 LONGEST_DELAY = 300.0
+"""Seconds up to which the delay is doubled."""
 
 POINTLESS = frozenset(
     {
@@ -64,4 +65,5 @@ def next_restart(
         reached = attempt.start_step or reached
     if in_vain >= policy.max_attempts:
         return GivenUp(in_vain)
-    return Restart(min(policy.delay * 2**in_vain, LONGEST_DELAY), in_vain + 1)
+    longest = max(LONGEST_DELAY, policy.delay)
+    return Restart(min(policy.delay * 2.0 ** min(in_vain, 60), longest), in_vain + 1)

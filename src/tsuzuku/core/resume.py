@@ -123,6 +123,23 @@ def plan_resume(
     return _goes_on(run, checkpoint, Plan("fresh", settings, model, dataset))
 
 
+def plan_restart(workspace: Workspace, run_id: str) -> Plan:
+    """Plan the next attempt of a run that ended badly: with its own settings, and the plug-in
+    files that it began with, whatever has become of them in the workspace.
+
+    Raises NotFound for an unknown run, WrongInput where its data is gone, Busy if it has a worker.
+    """
+    run = workspace.run_dir(run_id)
+    identity = run.read_identity()
+    settings = RunSettings.model_validate(identity["requested"])
+    check_data_path(workspace, settings)
+    if (worker := run.worker()) is not None:
+        _refuse_busy(run, worker)
+    model = _kept(run, "models", settings.model_name)
+    dataset = _kept(run, "datasets", settings.dataset_name)
+    return Plan("continue", settings, model, dataset, run, tip(run))
+
+
 def tip(run: RunDir) -> CheckpointFile | None:
     """The newest checkpoint of a run by its position, or None."""
     good, _ = checkpoint_files.in_folder(run.checkpoints)
@@ -300,7 +317,12 @@ def _mapping(tree: Tree, key: str, path: str, problems: list[str]) -> Tree:
 def _plugin(workspace: Workspace, run: RunDir, kind: plugin_files.Kind, name: str) -> PluginFile:
     """The plug-in as it is now; if it is gone, the copy that the run keeps."""
     plugins = plugin_files.found(kind, workspace.root)
-    kept = run.source / kind / f"{name}.py"
-    if name not in plugins and kept.exists():
-        return PluginFile(kind, name, kept, builtin=False)
+    kept = _kept(run, kind, name)
+    if name not in plugins and kept.path.exists():
+        return kept
     return plugins.get(name) or plugin_files.find(kind, name, workspace.root)
+
+
+def _kept(run: RunDir, kind: plugin_files.Kind, name: str) -> PluginFile:
+    """The copy of a plug-in that a run keeps."""
+    return PluginFile(kind, name, run.source / kind / f"{name}.py", builtin=False)

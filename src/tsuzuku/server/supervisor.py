@@ -22,7 +22,7 @@ from tsuzuku.core.errors import Busy, NotFound, TsuzukuError, WrongInput
 from tsuzuku.core.launch import Launched
 from tsuzuku.core.messages import Language, text
 from tsuzuku.core.restarts import GivenUp, Restart, next_restart
-from tsuzuku.core.resume import Plan, plan_resume, tip
+from tsuzuku.core.resume import Plan, plan_restart, tip
 from tsuzuku.core.schemas import ACTIVE, Event, EventType, Run
 from tsuzuku.core.settings import RestartSettings, RunSettings, ServerSettings
 from tsuzuku.core.store import Store
@@ -59,11 +59,13 @@ class Supervisor:
         self.settings = settings
         self.make_room = make_room
         self.at_rest = at_rest
-        self._launching = threading.Lock()
+        self._launching = threading.RLock()
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._seen: set[str] = set()
         self._due: dict[str, float] = {}
         """When each run that waits for its restart is started (monotonic)."""
+        self._asked: dict[str, float] = {}
+        """When each run was asked to stop: it may be stuck in a call and not have heard it."""
         self._insisted: dict[str, float] = {}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
@@ -87,12 +89,11 @@ class Supervisor:
 
     def running(self) -> list[Run]:
         """Runs that have a worker, or have just been given one; newest first."""
-        return [
-            run
-            for status in sorted(ACTIVE)
-            for run in self.store.runs(status=status)
-            if self.workspace.true_status(run).status in ACTIVE
-        ]
+        return [r for r in self._active() if self.workspace.true_status(r).status in ACTIVE]
+
+    def _active(self) -> list[Run]:
+        """Runs that say of themselves that they have a worker."""
+        return [run for status in sorted(ACTIVE) for run in self.store.runs(status=status)]
 
     def waiting(self) -> list[str]:
         """Runs that are to be restarted in a moment."""
@@ -108,6 +109,9 @@ class Supervisor:
         from this process or another.
         """
         with self._launching, self._only_launcher():
+            for run in self._active():  # the end of an attempt is told before its next begins
+                with contextlib.suppress(TsuzukuError, OSError, ValueError):
+                    self._report(self.workspace.run_dir(run.run_id))
             running = self.running()
             if len(running) >= self.settings.max_running:
                 raise self._full(running)
@@ -121,11 +125,17 @@ class Supervisor:
                     code="nothing_to_train",
                 )
             self.make_room()
+            if plan.run is not None and plan.mode == "continue":
+                self._forget(plan.run.run_id)
             launched = launch.prepare(self.workspace, self.store, plan)
-            self._due.pop(launched.run.run_id, None)
             self._children[launched.run.run_id] = launch.spawn(self.workspace, launched.run)
             self._seen.add(launched.run.run_id)
             return launched, plan
+
+    def _forget(self, run_id: str) -> None:
+        """Let nothing that is known of a run's last attempt be taken for the next one's."""
+        for known in (self._due, self._asked, self._insisted, self._children):
+            known.pop(run_id, None)
 
     def _planned(self, make_plan: Callable[[], Plan]) -> Plan:
         """The plan; a run that has said its last word may need a moment more to let go."""
@@ -181,7 +191,9 @@ class Supervisor:
                 else f"Run {run_id} is not being trained.",
                 code="not_running",
             )
-        if chosen.status != "stopping":
+        now = time.time()
+        # a second signal would end the worker before it has saved
+        if chosen.status != "stopping" and self._asked.setdefault(chosen.run_id, now) is now:
             self._signal(self.workspace.run_dir(chosen.run_id), signal.SIGTERM)
         return chosen.run_id
 
@@ -215,14 +227,17 @@ class Supervisor:
             try:
                 self.look()
                 self.at_rest()
-            except (TsuzukuError, OSError, ValueError) as error:
+            except Exception as error:  # whatever it is, the next look may succeed
                 log.error("the supervisor could not look at the runs: %s", error)
 
     def look(self) -> None:
         """One look at every worker: report the crashed, insist, restart what is due."""
-        active = [run for status in sorted(ACTIVE) for run in self.store.runs(status=status)]
+        active = self._active()
         for run in active:
-            self._look_at(run)
+            try:
+                self._look_at(run)
+            except (TsuzukuError, OSError, ValueError) as error:  # the others are looked at
+                log.error("run %s could not be looked at: %s", run.run_id, error)
         now_active = {run.run_id for run in active}
         for run_id in self._seen - now_active:
             self._has_ended(run_id)
@@ -241,25 +256,38 @@ class Supervisor:
             message = text("crashed", self.language, {"cause": ""})
             self._tell(_event(record.run_id, "status", status="crashed", message=message))
             return
+        if run.worker() is not None:
+            if record.status == "stopping" or run.run_id in self._asked:
+                self._insist(record, run)
+        elif self._launching.acquire(blocking=False):  # else it may be about to get a worker
+            try:
+                self._report(run)
+            finally:
+                self._launching.release()
+
+    def _report(self, run: RunDir) -> None:
+        """Say that a run has ended, if its worker is gone without a word."""
+        record = self.store.run(run.run_id)
+        if record is None or record.status not in ACTIVE or run.worker() is not None:
+            return
         child = self._children.get(run.run_id)
         code = child.poll() if child else None
-        if run.worker() is not None:
-            if record.status == "stopping":
-                self._insist(record, run)
-        elif (child is not None and code is not None) or (
-            child is None and self.workspace.true_status(record).status == "crashed"
-        ):
-            if run.run_id in self._insisted:
-                message = text("killed", self.language, {})
-                ending.report_end(self.store, run, "stopped", message)
-            elif message := ending.report_crash(self.store, run, self.language, code):
-                log.warning("run %s: %s", run.run_id, message)
+        if child is None and self.workspace.true_status(record).status != "crashed":
+            return  # it has just been started, by another server or from a terminal
+        if child is not None and code is None:
+            return  # it has not come to take its lock
+        if run.run_id in self._insisted:
+            message = text("killed", self.language, {})
+            ending.report_end(self.store, run, "stopped", message)
+        elif message := ending.report_crash(self.store, run, self.language, code):
+            log.warning("run %s: %s", run.run_id, message)
 
     def _insist(self, record: Run, run: RunDir) -> None:
         """End a worker that has been stopping for too long."""
         patience = self.settings.stop_patience
         pid = run.worker()
-        if time.time() - record.updated_at < patience or pid is None:
+        since = record.updated_at if record.status == "stopping" else self._asked[run.run_id]
+        if time.time() - since < patience or pid is None:
             return
         asked = self._insisted.get(run.run_id)
         if asked is None:
@@ -276,10 +304,8 @@ class Supervisor:
     def _has_ended(self, run_id: str) -> None:
         """Plan the restart of a run that has just ended badly, if it asks for one."""
         self._insisted.pop(run_id, None)
-        record = self.store.run(run_id)
-        if record is None or record.status not in ("crashed", "failed"):
-            return
-        if self._was_to_stop(run_id):
+        was_asked = self._asked.pop(run_id, None) is not None
+        if not self._ended_badly(run_id) or was_asked or self._was_to_stop(run_id):
             return
         policy, decided = self._decide(run_id)
         match decided:
@@ -310,10 +336,14 @@ class Supervisor:
         step = newest.global_step if newest else 0
         return policy, next_restart(self.store.attempts(run_id), step, policy, code)
 
+    def _ended_badly(self, run_id: str) -> bool:
+        record = self.store.run(run_id)
+        return record is not None and record.status in ("crashed", "failed")
+
     def _was_to_stop(self, run_id: str) -> bool:
         """Whether somebody had asked it to stop when it ended: then it stays as it is."""
-        told = self.store.events(run_id=run_id, types=["status"], limit=1_000_000)
-        return len(told) > 1 and told[-2].payload.get("status") == "stopping"
+        told = self.store.recent_events(run_id, "status", 2)
+        return len(told) > 1 and told[1].payload.get("status") == "stopping"
 
     def _interrupted(self) -> set[str]:
         """Runs that ended badly and whose restart an earlier server did not come to."""
@@ -329,8 +359,10 @@ class Supervisor:
 
     def _restart(self, run_id: str) -> None:
         self._due.pop(run_id, None)
+        if not self._ended_badly(run_id):
+            return  # somebody has resumed it meanwhile
         try:
-            self.launch(lambda: plan_resume(self.workspace, self.store, run_id, []))
+            self.launch(lambda: plan_restart(self.workspace, run_id))
         except Busy:
             self._due[run_id] = time.monotonic() + 1.0  # after what is running now
         except TsuzukuError as error:
