@@ -403,3 +403,28 @@ def test_weights_of_another_model_are_refused_by_the_first_that_differs() -> Non
             check_weights(model, weights | changed, "a.pt")
     with pytest.raises(CorruptCheckpoint, match="it has no 'bias'"):
         check_weights(model, {"weight": weights["weight"]}, "a.pt")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate"
+                     " memory: you tried to allocate 8 bytes."),
+        OSError(errno.EMFILE, "Too many open files"),
+    ],
+)  # fmt: skip
+def test_a_machine_that_lacks_something_does_not_make_a_checkpoint_corrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Else a worker short of memory would set a good checkpoint aside."""
+    path = tmp_path / "good.pt"
+    torch.save({"epoch": 1, "config": {}, "model_state_dict": {"w": torch.zeros(1)}}, path)
+
+    def short(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "load", short)
+    with pytest.raises(TsuzukuError) as caught:
+        load(path)
+    assert not isinstance(caught.value, CorruptCheckpoint)

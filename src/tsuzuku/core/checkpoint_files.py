@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tsuzuku.core.errors import CorruptCheckpoint
+from tsuzuku.core.errors import CorruptCheckpoint, TsuzukuError
 from tsuzuku.core.schemas import jsonable
+from tsuzuku.core.shortages import says_nothing_of_the_file
 from tsuzuku.core.trees import is_tree
 from tsuzuku.core.workspace import RunDir, sync_folder, write_atomically
 
@@ -118,9 +119,8 @@ def check(checkpoint: CheckpointFile) -> None:
             )
         digest = sha256_of(checkpoint.path)
     except OSError as error:
-        raise CorruptCheckpoint(
-            f"{checkpoint.name} cannot be read: {error.strerror or error}."
-        ) from None
+        kind = TsuzukuError if says_nothing_of_the_file(error) else CorruptCheckpoint
+        raise kind(f"{checkpoint.name} cannot be read: {error.strerror or error}.") from None
     if digest != checkpoint.info["sha256"]:
         raise CorruptCheckpoint(f"{checkpoint.name} was altered: its SHA-256 is not the saved one.")
 

@@ -22,6 +22,7 @@ import torch
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint, DiskFull, TsuzukuError
+from tsuzuku.core.shortages import ran_out_of_memory, says_nothing_of_the_file
 from tsuzuku.core.trees import is_tree
 from tsuzuku.training.snapshot import Snapshot, tensors_in
 
@@ -195,7 +196,8 @@ def load(path: Path) -> dict[str, Any]:
     """Open a checkpoint without running any code of it; tensors are on the CPU.
 
     Raises CorruptCheckpoint if it is truncated, holds anything but plain containers and tensors,
-    or lacks one of `model_state_dict`, `epoch`, `config`.
+    or lacks one of `model_state_dict`, `epoch`, `config`; TsuzukuError where memory, rights or
+    file handles are lacking, which says nothing about the file.
     """
     if not path.exists():
         raise CorruptCheckpoint(f"{path} does not exist.", code="no_checkpoint")
@@ -215,6 +217,12 @@ def load(path: Path) -> dict[str, Any]:
             f"{path.name} was refused: {why}.", code="unsafe_checkpoint"
         ) from None
     except Exception as error:
+        if says_nothing_of_the_file(error):
+            raise TsuzukuError(
+                f"{path.name} cannot be opened now: {error}.",
+                "The file may be fine; try again when there is room.",
+                code="out_of_memory" if ran_out_of_memory(error) else "unreadable",
+            ) from None
         # whatever a damaged file makes the reader stumble over
         said = "its contents make no sense"
         if isinstance(error, RuntimeError | OSError):

@@ -20,11 +20,12 @@ from tsuzuku.core import checkpoint_files
 from tsuzuku.core.config_loader import resolve
 from tsuzuku.core.errors import TsuzukuError, WrongInput
 from tsuzuku.core.plugin_files import find
+from tsuzuku.core.shortages import ran_out_of_memory
 from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.core.workspace import Workspace
 from tsuzuku.training.plugins import sentence
 from tsuzuku.worker import browse
-from tsuzuku.worker.failures import print_traceback, ran_out_of_memory
+from tsuzuku.worker.failures import print_traceback
 from tsuzuku.worker.outputs import encoded
 from tsuzuku.worker.pipes import Answers
 from tsuzuku.worker.use import Trained, open_trained, predict

@@ -5,9 +5,8 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
-import torch
-
 from tsuzuku.core.errors import TsuzukuError
+from tsuzuku.core.shortages import ran_out_of_memory
 from tsuzuku.core.workspace import RunDir
 from tsuzuku.training.plugins import sentence
 
@@ -29,22 +28,6 @@ def explained(error: Exception, run: RunDir) -> TsuzukuError:
             where = f"{path.relative_to(run.source)}, line {frame[1]}"
             return TsuzukuError(f"{where}: {text}", code="training_failed")
     return TsuzukuError(text, code="training_failed")
-
-
-NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
-"""What CUDA, torch's allocator for the CPU and the operating system say."""
-
-
-def ran_out_of_memory(error: BaseException | None) -> bool:
-    """Whether that is what `error` came from; one that explains another counts as well."""
-    while error is not None:
-        text = str(error).lower()
-        if isinstance(error, MemoryError | torch.OutOfMemoryError):
-            return True
-        if isinstance(error, RuntimeError | OSError) and any(w in text for w in NO_MEMORY):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _frames(error: BaseException) -> list[tuple[str, int | None]]:
