@@ -24,13 +24,15 @@ SEQ, TIME = b'"seq":', b'"time":'
 
 
 class Arrived:
-    """What one chunk of bytes holds; nearly all clients get the same chunks."""
+    """What one chunk of bytes holds; nearly all clients get the same chunks.
 
-    __slots__ = ("first", "last", "rest", "times")
+    Of a chunk of many messages, and of a batch, only the first and the last event are looked at.
+    """
+
+    __slots__ = ("complete", "first", "last", "rest", "times")
 
     def __init__(self, data: bytes) -> None:
-        self.times: list[float] = []
-        self.first = self.last = 0
+        bounds: list[tuple[int, int]] = []
         at, end = 0, len(data)
         while at + 2 <= end:
             size, begins = data[at + 1], at + 2
@@ -41,19 +43,28 @@ class Arrived:
             if begins + size > end:
                 break
             if data[at] == TEXT:  # not a ping
-                self._message(data, begins, begins + size)
+                bounds.append((begins, begins + size))
             at = begins + size
         self.rest = data[at:]
+        self.first = self.last = 0
+        self.times: list[float] = []
+        self.complete = True
+        if not bounds:
+            return
+        self.first, self.last = _seq(data, *bounds[0], False), _seq(data, *bounds[-1], True)
+        batch = data[bounds[0][0]] == ord("[")
+        self.complete = batch or self.last - self.first + 1 == len(bounds)
+        looked_at = bounds if len(bounds) < 50 else [bounds[0], bounds[-1]]
+        for begins, ends in looked_at:
+            where = data.rindex(TIME, begins, ends) + len(TIME)
+            self.times.append(float(data[where:ends].rstrip(b"]}")))
 
-    def _message(self, data: bytes, begins: int, ends: int) -> None:
-        """The last event of a message; of a batch the others are not looked at."""
-        where = data.rindex(SEQ, begins, ends) + len(SEQ)
-        self.last = int(data[where : data.index(b",", where)])
-        if data[begins] == ord("["):
-            where = data.index(SEQ, begins) + len(SEQ)
-        self.first = self.first or int(data[where : data.index(b",", where)])
-        where = data.rindex(TIME, begins, ends) + len(TIME)
-        self.times.append(float(data[where:ends].rstrip(b"]}")))
+
+def _seq(data: bytes, begins: int, ends: int, last: bool) -> int:
+    """The number of the first or the last event of a message."""
+    find = data.rindex if last else data.index
+    where = find(SEQ, begins, ends) + len(SEQ)
+    return int(data[where : data.index(b",", where)])
 
 
 class Load:
@@ -106,7 +117,7 @@ class Client(asyncio.Protocol):
         got = self.load.arrived(data)
         self.rest = got.rest
         if got.times:
-            if self.last and got.first != self.last + 1:
+            if not got.complete or (self.last and got.first != self.last + 1):
                 self.load.gaps += 1
             self.last = got.last
             self.load.latencies.extend([now - sent for sent in got.times])

@@ -2,7 +2,8 @@
 
 The server (`tsuzuku serve`), the clients (all in one process), the training and what appends the
 events, each in a transaction of its own, share the machine's processors: on a small one, what the
-clients themselves cost is in every number.
+clients themselves cost is in every number. While the training's steps are timed, the clients have
+the lower priority of the two.
 
 python benchmarks/websocket_load.py [--quick] [--clients 1000] [--rate 20] [--seconds 20]
 """
@@ -206,6 +207,8 @@ def slowdown(
 ) -> None:
     """How much longer a training's steps take while clients follow, in turns with no clients."""
     ratios: list[float] = []
+    # Followers sit at other machines: here they are to take what the others leave.
+    psutil.Process(clients.process.pid).nice(10)
     with Contender(__file__, "--train") as training, appending(store, rate):
         steps = max(1, int(50 * turn / training.turn(50)))
         for _ in range(rounds):
