@@ -1,4 +1,4 @@
-"""Writes docs/commands.md and docs/settings.md from the code; `--check` only compares."""
+"""Writes commands.md, settings.md and http.md from the code; `--check` only compares."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer.main
+from http_reference import http
 from pydantic import BaseModel
 
 from tsuzuku.cli.app import app
@@ -66,6 +67,8 @@ EXITS = {
     "data download": "0; 1 if no mirror delivers, a checksum is wrong or the disk is full; "
     "2 unknown name.",
     "data make": "0; 1 failed; 2 unknown name.",
+    "serve": "0 ended by SIGINT or SIGTERM (trainings go on); 1 the address or the workspace is "
+    "taken, or the token's file cannot be trusted; 2 wrong settings.",
 }
 
 SETTINGS_HEAD = """\
@@ -101,10 +104,18 @@ WITHOUT_DOCSTRING = {
     "training.scheduler_options": "See below.",
     "training.save": "See below.",
     "training.checkpoint": "See below.",
-    "server.host": "For the server (in a later version).",
-    "server.port": "For the server (in a later version).",
-    "server.token": "For the server (in a later version).",
+    "server.host": "The address to listen on; any other than this machine's own asks for a token.",
+    "server.port": "The port to listen on.",
 }
+
+
+def pages() -> dict[str, str]:
+    """Every generated page, by file name."""
+    return {
+        "commands.md": commands(),
+        "settings.md": settings(),
+        "http.md": NOTE + http(),
+    }
 
 
 def commands() -> str:
@@ -185,7 +196,8 @@ def settings() -> str:
     ]
     parts += [
         "## server\n",
-        "Used by the server, which comes in a later version; `language` is in use today.\n",
+        "Used by `tsuzuku serve`; `language` by all commands. See [server.md](server.md) and "
+        "[security.md](security.md).\n",
         _table(list(_rows(ServerSettings, "server."))),
     ]
     for kind, folder in (("models", "models"), ("datasets", "datasets")):
@@ -298,9 +310,9 @@ def _cell(text: str | None) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Write both files; with `--check` only say which of them are not as they would be written."""
+    """Write the files; with `--check` only say which of them are not as they would be written."""
     stale: list[str] = []
-    for name, text in (("commands.md", commands()), ("settings.md", settings())):
+    for name, text in pages().items():
         path = DOCS / name
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue

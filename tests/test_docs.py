@@ -12,19 +12,26 @@ from typing import Any, get_args
 import pytest
 import typer.main
 
+sys.path.append(str(Path(__file__).parent / "server"))
+
+from walk import table
+
 from tsuzuku.cli.app import app
 from tsuzuku.core.errors import TsuzukuError
+from tsuzuku.core.restarts import POINTLESS
 from tsuzuku.core.schemas import EventType, Status
 from tsuzuku.core.settings import CheckpointSettings, ServerSettings, TrainingSettings
+from tsuzuku.core.workspace import Workspace
+from tsuzuku.server.app import create_app
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "deploy").glob("*.md")])
 TRANSLATED = [
     ("README.md", "README.ja.md"),
     *(
         (f"docs/{name}.md", f"docs/ja/{name}.md")
-        for name in ("resume", "plugins", "checkpoints", "security")
+        for name in ("resume", "plugins", "checkpoints", "security", "server", "events")
     ),
 ]
 HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
@@ -60,6 +67,8 @@ def generator() -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    if str(DOCS) not in sys.path:  # for what the script imports from its own folder
+        sys.path.insert(0, str(DOCS))
     spec.loader.exec_module(module)
     return module
 
@@ -76,8 +85,8 @@ ALL_COMMANDS = commands(typer.main.get_command(app))
 
 def test_generated_pages_are_up_to_date() -> None:
     module = generator()
-    assert read("docs/commands.md") == module.commands()
-    assert read("docs/settings.md") == module.settings()
+    for name, text in module.pages().items():
+        assert read(f"docs/{name}") == text, f"run docs/generate.py: {name}"
 
 
 def test_check_says_which_page_is_stale(
@@ -86,7 +95,7 @@ def test_check_says_which_page_is_stale(
     module = generator()
     monkeypatch.setattr(module, "DOCS", tmp_path)
     assert module.main(["--check"]) == 1
-    assert "commands.md, settings.md" in capsys.readouterr().out
+    assert "commands.md, settings.md, http.md" in capsys.readouterr().out
     assert module.main([]) == 0
     assert module.main(["--check"]) == 0
 
@@ -143,11 +152,57 @@ def test_every_setting_is_documented() -> None:
         assert f"| `{part}` |" in text
 
 
-def test_every_event_type_and_status_is_documented() -> None:
-    text = read("docs/events.md")
+@pytest.mark.parametrize("page", ["docs/events.md", "docs/ja/events.md"])
+def test_every_event_type_and_status_is_documented(page: str) -> None:
+    text = read(page)
     headings = {title for _, title in HEADING.findall(prose(text))}
     assert set(get_args(EventType)) <= headings
     assert set(rows(text, "status")) == {"status", "message", *get_args(Status)}
+
+
+def test_keys_that_downloads_tell_are_documented() -> None:
+    source = (ROOT / "src/tsuzuku/worker/tell.py").read_text("utf-8")
+    documented = set(rows(read("docs/events.md"), "log"))
+    keys = set(re.findall(r"\b(file|done_bytes|total_bytes|done)=", source))
+    keys |= set(re.findall(r'"(level|message|dataset)":', source))
+    assert keys == {"level", "message", "dataset", "file", "done_bytes", "total_bytes", "done"}
+    assert keys == documented
+
+
+def test_every_route_is_documented(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("{}")
+    app = create_app(Workspace(tmp_path))
+    app.state.context.store.close()
+    text = read("docs/http.md")
+    headings = {title for _, title in HEADING.findall(prose(text))}
+    pairs, sockets = table(app.routes)
+    assert "/ws" in sockets
+    calls = {f"{m} {path}" for m, path in pairs if path.startswith("/api/") and m != "HEAD"}
+    assert len(calls) > 30
+    assert calls <= headings
+    for path in ("/ws", "/docs", "/openapi.json", "/login"):
+        assert f"`GET {path}`" in text, path
+
+
+def test_every_answer_of_a_call_is_documented() -> None:
+    text = read("docs/http.md")
+    assert "http_reference" in sys.modules or generator()
+    document = sys.modules["http_reference"].openapi()
+    for path, methods in document["paths"].items():
+        for method, call in methods.items():
+            title = f"\n### {method.upper()} {path}\n"
+            section = text.split(title, 1)[1].split("\n### ", 1)[0]
+            assert call["description"] in section
+            for status in call["responses"]:
+                assert f"\n| {status} |" in section
+            for parameter in call.get("parameters", []):
+                assert f"\n| `{parameter['name']}` |" in section
+
+
+@pytest.mark.parametrize("page", ["docs/server.md", "docs/ja/server.md"])
+def test_what_is_never_restarted_is_documented(page: str) -> None:
+    section = next(p for p in read(page).split("\n\n") if "`out_of_memory`" in p)
+    assert set(re.findall(r"`(\w+)`", section)) == POINTLESS
 
 
 def test_payload_keys_that_the_trainer_reports_are_documented() -> None:
