@@ -77,6 +77,7 @@ def ask(
 ) -> Reply:
     """One request, exactly as written; `host` None sends no Host header.
 
+    Without `read`, the body of an answer that is no error is left alone (it may never end).
     With `method` "WS" a WebSocket's handshake is sent: 101 says that it was taken.
     """
     url = urlsplit(base)
@@ -96,7 +97,7 @@ def ask(
             connection.putheader("Content-Length", str(len(body)))
         connection.endheaders(body, encode_chunked=chunked)
         response = connection.getresponse()
-        wanted = read and response.status != 101
+        wanted = response.status != 101 and (read or response.status >= 400)
         return Reply(response.status, response.getheaders(), response.read() if wanted else b"")
     finally:
         connection.close()
