@@ -131,7 +131,7 @@ def _look_at_plugins(context: Context) -> None:
 
 
 def _operation_id(route: APIRoute) -> str:
-    return route.name
+    return f"{route.tags[0]}_{route.name}" if route.tags else route.name
 
 
 async def _home() -> Any:

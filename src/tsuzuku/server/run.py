@@ -92,14 +92,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _greet(host: str, port: int, token: str | None, made: bool, workspace: Workspace) -> None:
-    shown = f"[{host}]" if ":" in host else host
-    print(f"Tsuzuku serves {workspace.root} at http://{shown}:{port}/", file=sys.stderr)
+    name = socket.gethostname() if host in ("0.0.0.0", "::") else host
+    url = f"http://[{name}]:{port}/" if ":" in name else f"http://{name}:{port}/"
+    lines = [f"Tsuzuku serves {workspace.root} at {url}"]
     if token is not None and made:
-        print(
-            f"Its token, kept in {workspace.outputs / 'server-token'} and shown only now:\n"
-            f"  {token}",
-            file=sys.stderr,
-        )
+        lines += [
+            f"Its token is shown only now, and kept in {workspace.outputs / 'server-token'}:",
+            f"  {url}?token={token}",
+        ]
     elif token is not None:
-        print("It asks for its token.", file=sys.stderr)
-    sys.stderr.flush()
+        lines.append("It asks for its token: log in with it, or send `Authorization: Bearer`.")
+    print("\n".join(lines), file=sys.stderr, flush=True)
