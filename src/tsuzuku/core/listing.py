@@ -14,6 +14,7 @@ from tsuzuku.core.schemas import Attempt, Checkpoint, Run
 
 _CONTAINERS = frozenset({"metrics", "kept_because"})
 _BOOLEANS = frozenset({"is_best", "is_latest", "verified", "pinned"})
+_REALS = frozenset({"created_at", "updated_at", "started_at", "ended_at", "best_metric"})
 
 
 def _item(fields: Iterable[str], **more: str) -> str:
@@ -28,6 +29,8 @@ def _cell(name: str) -> str:
         return f"json({name})"
     if name in _BOOLEANS:
         return f"json(iif({name}, 'true', 'false'))"
+    if name in _REALS:  # json_object would write 15 digits only, and 9e999 for infinity
+        return f"json(iif(abs({name}) < 9e999, printf('%!.17g', {name}), 'null'))"
     return name
 
 
