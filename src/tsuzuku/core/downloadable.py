@@ -10,10 +10,10 @@ from tsuzuku.core.plugin_files import PluginFile
 from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.core.workspace import Workspace
 
-MADE = {"digits": "data/digits"}
+MADE = {"digits": "data/digits", "speech": "data/speech"}
 """What `data make` can make, and where it goes."""
 
-MADE_FOR = {"digits": "mnist"}
+MADE_FOR = {"digits": "mnist", "speech": "ljspeech"}
 """The data set that reads what is made."""
 
 

@@ -83,8 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--half", action="store_true", help="16-bit floats")
     export.add_argument("--output", type=Path, required=True)
     make = commands.add_parser("make", help="make a data set on the spot")
-    make.add_argument("--name", required=True, choices=["digits"])
+    make.add_argument("--name", required=True, choices=["digits", "speech"])
     make.add_argument("--target", type=Path, required=True)
+    make.add_argument("--count", type=int, help="speech: so many utterances")
+    make.add_argument("--seed", type=int, default=0, help="speech: other sentences and voices")
+    make.add_argument("--text", type=Path, help="speech: a file with the lines to speak")
     return parser
 
 
@@ -192,9 +195,17 @@ def _fetch_and_tell(chosen: Any) -> int:
 
 
 def _make(chosen: Any, answers: Answers) -> int:
-    from tsuzuku.worker.digits import make_digits
+    if chosen.name == "digits":
+        from tsuzuku.worker.digits import make_digits
 
-    make_digits(chosen.target)
+        make_digits(chosen.target)
+    else:
+        from tsuzuku.worker.speech import make_speech
+
+        def report(done: int, total: int) -> None:
+            answers.send({"done": done, "total": total})
+
+        make_speech(chosen.target, chosen.count, chosen.seed, chosen.text, report)
     answers.send({"path": str(chosen.target)})
     return 0
 

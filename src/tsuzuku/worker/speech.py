@@ -1,0 +1,298 @@
+"""Makes a corpus of spoken sentences in LJSpeech's layout with the synthesizer espeak-ng.
+
+Several voices, speeds and pitches; what a recognizer can be trained on where no recordings are.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import multiprocessing
+import os
+import random
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tsuzuku.core.errors import TsuzukuError, WrongInput
+from tsuzuku.core.workspace import sync_folder
+from tsuzuku.worker.sentences import sentences
+
+COUNT = 1200
+"""Utterances if nobody says how many: 36 minutes."""
+TAKES = 3
+"""How often each sentence is spoken, by different voices."""
+RATE = 16_000
+"""Samples a second of the files."""
+LONGEST_LINE = 400
+"""Characters of a line: half a minute."""
+MOST = 100_000
+"""Utterances: two days of speech, 6 GB."""
+QUIET = 100
+"""Samples up to this size, of 32,767, are silence: espeak-ng ends with a pause."""
+PART = 100
+"""Utterances that one process speaks."""
+
+VOICES = {
+    "en": [
+        "en-us", "en-us+f2", "en-gb-x-rp+m3", "en-us+m7", "en-gb-x-rp+f5", "en-us+m1", "en-us+f4",
+        "en-gb-scotland+m2", "en-us+f1", "en-us+m4",
+    ],
+    "ja": ["ja", "ja+f2", "ja+m3", "ja+f4", "ja+m7"],
+}  # fmt: skip
+SPEEDS = (160, 220)
+"""Words a minute."""
+PITCHES = (38, 62)
+"""On espeak-ng's scale of 0 to 99."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """What is said, how, and what the file is called."""
+
+    name: str
+    text: str
+    voice: str
+    speed: int
+    pitch: int
+    margins: tuple[float, float]
+    """Seconds of silence before and after."""
+    peak: float
+    """Loudness: the largest sample, in 0..1."""
+
+
+def make_speech(
+    target: Path,
+    count: int | None = None,
+    seed: int = 0,
+    text: Path | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+    """Writes `metadata.csv` and `wavs/` into the folder `target`, which appears as a whole.
+
+    Without `text`, sentences are made up; else its lines are spoken. `report` is told how many of
+    how many utterances are done. The same input gives the same bytes, on however many cores.
+    Raises WrongInput if `target` is there and not empty, or for lines that cannot be spoken;
+    TsuzukuError (`missing_package`) without espeakng-loader, soundfile or soxr.
+    """
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise WrongInput(f"{target} is there already.", "Choose a folder that is new or empty.")
+    _require_packages()
+    spoken = plan(count, seed, None if text is None else lines_of(text))
+    parts = parts_of(spoken)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    try:
+        (temporary / "wavs").mkdir()
+        done = 0
+        report(done, len(spoken))
+        with ThreadPoolExecutor(cores()) as pool:
+            for size in pool.map(partial(_in_a_process, temporary), parts):
+                done += size
+                report(done, len(spoken))
+        rows = "".join(f"{u.name}|{u.text}|{u.text}\n" for u in spoken)
+        (temporary / "metadata.csv").write_text(rows, encoding="utf-8")
+        temporary.chmod(0o755)
+        os.sync()  # thousands of small files: one sync beats an fsync for each
+        temporary.replace(target)
+        sync_folder(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a person's file; raises WrongInput naming the first that cannot be said."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (UnicodeDecodeError, OSError) as error:
+        raise WrongInput(f"{path} is not a UTF-8 text that can be read: {error}.") from None
+    spoken: list[str] = []
+    for number, line in enumerate(lines, start=1):
+        text = " ".join(unicodedata.normalize("NFKC", line).replace("|", " ").split())
+        if not text:
+            continue
+        if len(text) > LONGEST_LINE:
+            raise WrongInput(f"{path}, line {number}: more than {LONGEST_LINE} characters.")
+        odd = next((c for c in text if c.isalpha() and not _can_be_read(c)), None)
+        if odd is not None:
+            hint = "Japanese has to be in kana." if "\u4e00" <= odd <= "\u9fff" else ""
+            raise WrongInput(f"{path}, line {number}: no voice here can read {odd!r}.", hint)
+        if not any(c.isalnum() for c in text):
+            raise WrongInput(f"{path}, line {number}: {text!r} has nothing to say.")
+        spoken.append(text)
+    if not spoken:
+        raise WrongInput(f"{path} has no lines to speak.")
+    return spoken
+
+
+def _can_be_read(letter: str) -> bool:
+    return letter < "\u0250" or _is_kana(letter)
+
+
+def _is_kana(letter: str) -> bool:
+    return "\u3041" <= letter <= "\u30ff"
+
+
+def plan(count: int | None, seed: int, lines: list[str] | None) -> list[Utterance]:
+    """Who says what: each sentence goes to several voices, no two of them alike."""
+    wanted = count if count is not None else COUNT if lines is None else TAKES * len(lines)
+    if not 1 <= wanted <= MOST:
+        raise WrongInput(f"count has to be from 1 to {MOST:,}; it is {wanted}.")
+    said = sentences(-(-wanted // TAKES), seed) if lines is None else lines
+    generator = random.Random(f"voices {seed}")
+    made: list[Utterance] = []
+    for number in range(wanted):
+        text = said[number % len(said)]
+        voices = VOICES["ja" if any(_is_kana(c) for c in text) else "en"]
+        # a sentence's takes follow each other in the list of voices, from a place of its own
+        turn = number % len(said) * TAKES + number // len(said)
+        made.append(
+            Utterance(
+                name=f"made-{number + 1:0{max(4, len(str(wanted)))}}",
+                text=text,
+                voice=voices[turn % len(voices)],
+                speed=generator.randint(*SPEEDS),
+                pitch=generator.randint(*PITCHES),
+                margins=(generator.uniform(0.05, 0.2), generator.uniform(0.05, 0.2)),
+                peak=generator.uniform(0.4, 0.9),
+            )
+        )
+    return made
+
+
+def parts_of(spoken: list[Utterance]) -> list[list[Utterance]]:
+    """Parts of one voice each. They depend on what is said only, never on the machine."""
+    by_voice: dict[str, list[Utterance]] = {}
+    for utterance in spoken:
+        by_voice.setdefault(utterance.voice, []).append(utterance)
+    return [
+        of_voice[start : start + PART]
+        for of_voice in by_voice.values()
+        for start in range(0, len(of_voice), PART)
+    ]
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _in_a_process(folder: Path, part: list[Utterance]) -> int:
+    """Speaks in a process of its own; returns how many there were.
+
+    Synthesizing leaves traces in espeak-ng that alter what comes next, by a little: only a fresh
+    process always says the same.
+    """
+    process = _fresh_processes().Process(target=speak, args=(part, folder))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise TsuzukuError(
+            f"espeak-ng could not speak (its process ended with {process.exitcode})."
+        )
+    return len(part)
+
+
+@lru_cache
+def _fresh_processes() -> Any:
+    """Where fresh processes come from: if possible, a server that has loaded the packages."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "soundfile", "soxr", "espeakng_loader"])
+    return context
+
+
+def speak(part: list[Utterance], folder: Path) -> None:
+    """Writes a WAV file for each utterance: 16 kHz, mono, 16 bits."""
+    import soundfile
+    import soxr
+
+    with opened_voice(part[0].voice) as (say, rate):
+        for utterance in part:
+            spoken = say(utterance)
+            if not len(spoken):
+                raise RuntimeError(f"espeak-ng says nothing for {utterance.text!r}")
+            loud = np.flatnonzero(np.abs(spoken) > QUIET)
+            spoken = spoken[loud[0] : loud[-1] + 1] if len(loud) else spoken
+            wave = cast(Any, soxr).resample(spoken.astype(np.float32), rate, RATE)
+            wave *= utterance.peak * 32767 / max(float(np.abs(wave).max()), 1.0)
+            before, after = (np.zeros(int(s * RATE), np.int16) for s in utterance.margins)
+            samples = np.concatenate([before, wave.round().astype(np.int16), after])
+            path = folder / "wavs" / f"{utterance.name}.wav"
+            cast(Any, soundfile).write(path, samples, RATE, subtype="PCM_16")
+
+
+Say = Callable[[Utterance], NDArray[np.int16]]
+
+_SYNCHRONOUS = 2
+_DO_NOT_EXIT = 0x8000
+_CHARACTERS = 1
+_UTF8 = 1
+_SPEED, _PITCH = 1, 3
+LONGEST_PATH = 120
+"""espeak-ng cuts the path of its data at 160 bytes, and what it looks for there is longer."""
+
+
+@contextmanager
+def opened_voice(voice: str) -> Generator[tuple[Say, int]]:
+    """espeak-ng with a voice: what says an utterance (16-bit samples), and the samples a second."""
+    import espeakng_loader
+
+    data = Path(espeakng_loader.get_data_path())
+    with tempfile.TemporaryDirectory(prefix="tsuzuku-") as short:
+        folder = data.parent
+        if len(os.fsencode(folder)) > LONGEST_PATH:
+            folder = Path(short)
+            (folder / data.name).symlink_to(data)
+        library = ctypes.CDLL(espeakng_loader.get_library_path())
+        rate = library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(folder), _DO_NOT_EXIT)
+        if rate <= 0:
+            raise RuntimeError(f"espeak-ng finds no data in {folder}")
+        heard: list[bytes] = []
+
+        @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+        def take(samples: int | None, count: int, _events: int | None) -> int:
+            if samples and count:
+                heard.append(ctypes.string_at(samples, 2 * count))
+            return 0
+
+        library.espeak_SetSynthCallback(take)
+        if library.espeak_SetVoiceByName(voice.encode()):
+            raise RuntimeError(f"espeak-ng has no voice {voice!r}")
+
+        def say(utterance: Utterance) -> NDArray[np.int16]:
+            heard.clear()
+            library.espeak_SetParameter(_SPEED, utterance.speed, 0)
+            library.espeak_SetParameter(_PITCH, utterance.pitch, 0)
+            text = utterance.text.encode()
+            library.espeak_Synth(
+                text, ctypes.c_size_t(len(text) + 1), 0, _CHARACTERS, 0, _UTF8, None, None
+            )
+            return np.frombuffer(b"".join(heard), dtype=np.int16)
+
+        try:
+            yield say, rate
+        finally:
+            library.espeak_Terminate()
+
+
+def _require_packages() -> None:
+    for package in ("espeakng_loader", "soundfile", "soxr"):
+        if importlib.util.find_spec(package) is None:
+            raise TsuzukuError(
+                f"Making speech needs the package {package.replace('_', '-')}, which is not "
+                "installed.",
+                "Install it: pip install tsuzuku.",
+                code="missing_package",
+            )
