@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tsuzuku import __version__
-from tsuzuku.core.errors import TsuzukuError
+from tsuzuku.core.errors import TsuzukuError, WrongInput
+
+if TYPE_CHECKING:
+    from tsuzuku.cli.source import Source
+    from tsuzuku.core.workspace import Workspace
 
 # what a wrong command line raises; typer has had it from click, and has its own copy now
 USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -38,12 +42,34 @@ class Chosen:
     """What the options before the command say."""
 
     folder: Path
+    server: str | None = None
 
     @property
-    def workspace(self) -> Any:
+    def source(self) -> Source:
+        """What the command works on: the workspace, or a server."""
+        if self.server is None:
+            from tsuzuku.cli.local import Local
+
+            return Local(self.workspace(""))
+        from tsuzuku.cli.remote import Remote
+        from tsuzuku.client import Client
+
+        return Remote(Client(self.server))
+
+    def workspace(self, why: str) -> Workspace:
+        """The workspace of a command that needs one here, because of `why`."""
         from tsuzuku.core.workspace import Workspace
 
-        return Workspace(self.folder)
+        return Workspace(self.here(why))
+
+    def here(self, why: str) -> Path:
+        if self.server is None:
+            return self.folder
+        raise WrongInput(
+            f"{why}; it cannot be done through a server.",
+            "Leave --server (or TSUZUKU_SERVER) out, or name a folder with -w.",
+            code="local_only",
+        )
 
 
 def run(words: list[str] | None) -> int:
@@ -93,12 +119,32 @@ def options(
     workspace: Annotated[
         Path, typer.Option("-w", "--workspace", help="The workspace folder.", show_default="here")
     ] = Path(),
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="TSUZUKU_SERVER",
+            help="Work on a server's workspace; its token is taken from TSUZUKU_TOKEN.",
+        ),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     _ = version
-    context.obj = Chosen(workspace)
+    context.obj = Chosen(workspace, _server(context, server))
+
+
+def _server(context: typer.Context, server: str | None) -> str | None:
+    """The server, unless a folder is named and the server only stands in the environment."""
+    named = {
+        name
+        for name in ("workspace", "server")
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+    if named == {"workspace", "server"}:
+        raise WrongInput("-w names a folder here, --server another place: only one can be meant.")
+    return None if "workspace" in named else server or None
 
 
 @app.command()
@@ -109,7 +155,8 @@ def init(
     """Make a workspace: config.yaml, models/, datasets/, data/. Never overwrites anything."""
     from tsuzuku.cli.scaffold import init_workspace
 
-    init_workspace(folder or context.obj.folder)
+    here = context.obj.here("init makes a folder here")
+    init_workspace(folder or here)
 
 
 @app.command()
@@ -117,7 +164,7 @@ def demo(context: typer.Context) -> int:
     """Train a VAE on pictures of clothes or digits, and show what it makes of them."""
     from tsuzuku.cli.demo import demo as run_demo
 
-    return run_demo(context.obj.folder)
+    return run_demo(context.obj.here("demo trains in a folder here"))
 
 
 @app.command()
@@ -136,7 +183,7 @@ def serve(
     from tsuzuku.server.run import serve as run_server
 
     _ = no_dashboard
-    return run_server(context.obj.workspace, host, port)
+    return run_server(context.obj.workspace("serve serves a folder here"), host, port)
 
 
 @app.command()
@@ -158,9 +205,7 @@ def train(
     Ctrl-C saves and stops. Closing the terminal does neither: the training goes on, and
     `tsuzuku follow` shows it again.
     """
-    from tsuzuku.cli.train import train as run_train
-
-    return run_train(context.obj.workspace, model, dataset, settings or [], fresh, resume)
+    return context.obj.source.train(model, dataset, settings or [], fresh, resume)
 
 
 @app.command()
@@ -172,9 +217,12 @@ def resume(
     as_json: Json = False,
 ) -> int:
     """Go on with a run from its newest checkpoint, or branch off an older one."""
-    from tsuzuku.cli.train import resume as run_resume
+    if not preview:
+        return context.obj.source.resume(target, settings or [])
+    from tsuzuku.cli.plans import show_preview
 
-    return run_resume(context.obj.workspace, target, settings or [], preview, as_json)
+    show_preview(context.obj.source.preview(target, settings or []), as_json)
+    return 0
 
 
 @app.command()
@@ -182,9 +230,7 @@ def stop(
     context: typer.Context, run_id: Annotated[str | None, typer.Argument(metavar="RUN")] = None
 ) -> int:
     """Ask the running training to save and stop, and wait until it has."""
-    from tsuzuku.cli.train import stop as run_stop
-
-    return run_stop(context.obj.workspace, run_id)
+    return context.obj.source.stop(run_id)
 
 
 @app.command()
@@ -192,9 +238,7 @@ def follow(
     context: typer.Context, run_id: Annotated[str | None, typer.Argument(metavar="RUN")] = None
 ) -> int:
     """Watch a training; Ctrl-C ends the watching, not the training."""
-    from tsuzuku.cli.train import follow as run_follow
-
-    return run_follow(context.obj.workspace, run_id)
+    return context.obj.source.follow(run_id)
 
 
 @app.command()
@@ -202,7 +246,7 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     """What is being trained right now."""
     from tsuzuku.cli.listings import status as show
 
-    show(context.obj.workspace, as_json)
+    show(context.obj.source, as_json)
 
 
 @app.command()
@@ -219,7 +263,7 @@ def runs(
     """List the runs, newest first."""
     from tsuzuku.cli.listings import runs as show
 
-    show(context.obj.workspace, model, dataset, status, rebuild, as_json)
+    show(context.obj.source, model, dataset, status, rebuild, as_json)
 
 
 @app.command()
@@ -233,7 +277,7 @@ def checkpoints(
     """List the checkpoints, newest first."""
     from tsuzuku.cli.listings import checkpoints as show
 
-    show(context.obj.workspace, model, dataset, run, as_json)
+    show(context.obj.source, model, dataset, run, as_json)
 
 
 @app.command()
@@ -245,7 +289,7 @@ def inspect(
     """Show what is in a checkpoint."""
     from tsuzuku.cli.checkpoints import inspect as show
 
-    show(context.obj.workspace, checkpoint, as_json)
+    show(context.obj.source, checkpoint, as_json)
 
 
 @app.command()
@@ -257,7 +301,7 @@ def verify(
     """Check that checkpoints are whole: hash, structure and finite weights."""
     from tsuzuku.cli.checkpoints import verify as run_verify
 
-    return run_verify(context.obj.workspace, checkpoints, as_json)
+    return run_verify(context.obj.source, checkpoints, as_json)
 
 
 @app.command()
@@ -269,7 +313,7 @@ def prune(
     """Delete the checkpoints that no policy keeps, in every run."""
     from tsuzuku.cli.checkpoints import prune as run_prune
 
-    run_prune(context.obj.workspace, dry_run, as_json)
+    run_prune(context.obj.source, dry_run, as_json)
 
 
 @app.command()
@@ -294,7 +338,7 @@ def export(
     """
     from tsuzuku.cli.checkpoints import export as run_export
 
-    run_export(context.obj.workspace, checkpoint, kind, half, output, as_json)
+    run_export(context.obj.source, checkpoint, kind, half, output, as_json)
 
 
 @app.command()
@@ -307,7 +351,7 @@ def evaluate(
     """Measure a checkpoint on the validation samples of its data set, or of another one."""
     from tsuzuku.cli.checkpoints import evaluate as run_evaluate
 
-    run_evaluate(context.obj.workspace, checkpoint, dataset, as_json)
+    run_evaluate(context.obj.source, checkpoint, dataset, as_json)
 
 
 @app.command()
@@ -325,7 +369,7 @@ def predict(
     """Try a checkpoint on files or on samples of its data set."""
     from tsuzuku.cli.checkpoints import predict as run_predict
 
-    run_predict(context.obj.workspace, checkpoint, inputs, output, as_json)
+    run_predict(context.obj.source, checkpoint, inputs, output, as_json)
 
 
 @app.command()
@@ -343,7 +387,8 @@ def prove(
     """Show that resuming is exact: train straight, train with SIGKILLs, compare bit by bit."""
     from tsuzuku.cli.prove import prove as run_prove
 
-    return run_prove(context.obj.workspace, model, dataset, settings or [], kills, seed, as_json)
+    workspace = context.obj.workspace("prove runs, and kills, trainings where the workspace is")
+    return run_prove(workspace, model, dataset, settings or [], kills, seed, as_json)
 
 
 @data.command("download")
@@ -351,14 +396,12 @@ def data_download(
     context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]
 ) -> int:
     """Download a data set; goes on where an interrupted download ended."""
-    from tsuzuku.cli.datasets import download
-
-    return download(context.obj.workspace, name)
+    return context.obj.source.download(name)
 
 
 @data.command("make")
-def data_make(context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> int:
+def data_make(context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     """Make a data set on the spot (`digits`: scikit-learn's digits in MNIST's format)."""
-    from tsuzuku.cli.datasets import make
+    from tsuzuku.cli.datasets import show_made
 
-    return make(context.obj.workspace, name)
+    show_made(context.obj.source, name)

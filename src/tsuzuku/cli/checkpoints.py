@@ -9,18 +9,13 @@ from typing import Any
 from rich.markup import escape
 
 from tsuzuku.cli.console import console, number, print_json, show, size, table, when
-from tsuzuku.cli.train import open_store
-from tsuzuku.core.asking import ask_worker
-from tsuzuku.core.errors import CorruptCheckpoint, NotFound
-from tsuzuku.core.pruning import prune_all
-from tsuzuku.core.resume import find_checkpoint
-from tsuzuku.core.workspace import Workspace
+from tsuzuku.cli.source import Source
 
 SHOWN_APART = frozenset({"timestamp", "model_params", "training_time", "source_sha256"})
 
 
-def inspect(workspace: Workspace, name: str, as_json: bool) -> None:
-    info = _info(workspace, name)
+def inspect(source: Source, name: str, as_json: bool) -> None:
+    info = source.inspect(name)
     if as_json:
         print_json(info)
         return
@@ -57,9 +52,8 @@ def inspect(workspace: Workspace, name: str, as_json: bool) -> None:
     show(layers)
 
 
-def verify(workspace: Workspace, names: list[str], as_json: bool) -> int:
-    paths = [_path(workspace, name) for name in names]
-    answers = list(ask_worker(workspace, "verify", *map(str, paths)))
+def verify(source: Source, names: list[str], as_json: bool) -> int:
+    answers = source.verify(names)
     if as_json:
         print_json(answers)
     else:
@@ -69,29 +63,26 @@ def verify(workspace: Workspace, names: list[str], as_json: bool) -> int:
     return 0 if all(a["ok"] for a in answers) else 1
 
 
-def prune(workspace: Workspace, dry: bool, as_json: bool) -> None:
-    with open_store(workspace) as store:
-        removed, kept = prune_all(workspace, store, dry=dry)
+def prune(source: Source, dry: bool, as_json: bool) -> None:
+    pruned = source.prune(dry)
     if as_json:
-        print_json({"removed": removed, "kept": kept, "dry_run": dry})
+        print_json(pruned.model_dump())
         return
-    for item in kept:
+    for item in pruned.kept:
         console.print(
             f"keep   {item['run_id']}/{item['name']}  ({', '.join(item['kept_because'])})"
         )
-    for item in removed:
+    for item in pruned.removed:
         console.print(f"{'would delete' if dry else 'deleted'} {item['run_id']}/{item['name']}")
 
 
 def export(
-    workspace: Workspace, name: str, kind: str, half: bool, output: Path | None, as_json: bool
+    source: Source, name: str, kind: str, half: bool, output: Path | None, as_json: bool
 ) -> None:
-    path = _path(workspace, name)
     target = output or Path(f"{Path(name).stem}.{kind}")
     if target.is_dir():
         target /= f"{Path(name).stem}.{kind}"
-    words = ["--checkpoint", str(path), "--format", kind, "--output", str(target.absolute())]
-    (answer,) = ask_worker(workspace, "export", *words, *(["--half"] if half else []))
+    answer = source.export(name, kind, half, target.absolute())
     if as_json:
         print_json(answer)
         return
@@ -102,12 +93,8 @@ def export(
     console.print(f"{report['tensors']} tensors, read back and compared: {exact}")
 
 
-def evaluate(workspace: Workspace, name: str, dataset: str | None, as_json: bool) -> None:
-    with open_store(workspace) as store:
-        run, checkpoint = find_checkpoint(workspace, store, name)
-    words = ["--run", run.run_id, "--checkpoint", str(checkpoint.path)]
-    words += ["--dataset", dataset] if dataset else []
-    (answer,) = ask_worker(workspace, "evaluate", *words)
+def evaluate(source: Source, name: str, dataset: str | None, as_json: bool) -> None:
+    answer = source.evaluate(name, dataset)
     if as_json:
         print_json(answer)
         return
@@ -117,16 +104,8 @@ def evaluate(workspace: Workspace, name: str, dataset: str | None, as_json: bool
     show(rows)
 
 
-def predict(
-    workspace: Workspace, name: str, inputs: list[str], output: Path, as_json: bool
-) -> None:
-    with open_store(workspace) as store:
-        run, checkpoint = find_checkpoint(workspace, store, name)
-    given = [word if word.isdecimal() else str(Path(word).absolute()) for word in inputs]
-    words = ["--run", run.run_id, "--checkpoint", str(checkpoint.path)]
-    answers = list(
-        ask_worker(workspace, "predict", *words, "--output", str(output.absolute()), "--", *given)
-    )
+def predict(source: Source, name: str, inputs: list[str], output: Path, as_json: bool) -> None:
+    answers = source.predict(name, inputs, output)
     if as_json:
         print_json(answers)
         return
@@ -134,22 +113,3 @@ def predict(
         console.print(f"[bold]{escape(answer['input'])}[/]")
         for key, value in answer["outputs"].items():
             console.print(f"  {key}: {escape(str(value))}")
-
-
-def _info(workspace: Workspace, name: str) -> dict[str, Any]:
-    """What the sidecar says; for a file without one, what is in the file."""
-    try:
-        with open_store(workspace) as store:
-            return dict(find_checkpoint(workspace, store, name)[1].info)
-    except (NotFound, CorruptCheckpoint):
-        if not Path(name).is_file():
-            raise
-        (answer,) = ask_worker(workspace, "describe", str(Path(name).absolute()))
-        return answer
-
-
-def _path(workspace: Workspace, name: str) -> Path:
-    if Path(name).is_file():
-        return Path(name).absolute()
-    with open_store(workspace) as store:
-        return find_checkpoint(workspace, store, name)[1].path

@@ -8,6 +8,7 @@ from typing import Any
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from tsuzuku.cli.console import console
+from tsuzuku.cli.source import Source
 from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.config_loader import suggest
 from tsuzuku.core.downloadable import MADE, downloads, target_of
@@ -24,13 +25,7 @@ def download(workspace: Workspace, name: str) -> int:
         )
     target = target_of(workspace, name, known[name])
     words = ("--name", name, "--spec", json.dumps(known[name]), "--target", str(target))
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=28),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=console,
-    )
+    bar = download_bar()
     tasks: dict[str, Any] = {}
     with bar:
         for answer in ask_worker(workspace, "fetch", *words):
@@ -44,12 +39,28 @@ def download(workspace: Workspace, name: str) -> int:
     return 0
 
 
-def make(workspace: Workspace, name: str) -> int:
+def download_bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=28),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        console=console,
+    )
+
+
+def make(workspace: Workspace, name: str) -> tuple[str, str]:
+    """Where it is, and the path to train on it with."""
     workspace.config()
     if name not in MADE:
         raise WrongInput(full_stop(f"{name!r} cannot be made{suggest(name, sorted(MADE))}"))
     target = workspace.root / MADE[name]
     for _ in ask_worker(workspace, "make", "--name", name, "--target", str(target)):
         pass
-    console.print(f"{name} is in {target}; train on it with dataset.path={MADE[name]}")
-    return 0
+    return str(target), MADE[name]
+
+
+def show_made(source: Source, name: str) -> None:
+    """data make."""
+    place, path = source.make(name)
+    console.print(f"{name} is in {place}; train on it with dataset.path={path}")

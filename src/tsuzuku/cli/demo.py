@@ -7,6 +7,7 @@ from pathlib import Path
 from tsuzuku.cli import datasets
 from tsuzuku.cli.checkpoints import predict
 from tsuzuku.cli.console import console
+from tsuzuku.cli.local import Local
 from tsuzuku.cli.scaffold import init_workspace
 from tsuzuku.cli.train import train
 from tsuzuku.core.errors import TsuzukuError
@@ -29,7 +30,7 @@ def demo(folder: Path) -> int:
         return code
     console.print("\nWhat the model makes of the first three validation pictures:")
     output = workspace.root / "predictions"
-    predict(workspace, "vae-mnist-latest.pt", ["0", "1", "2"], output, as_json=False)
+    predict(Local(workspace), "vae-mnist-latest.pt", ["0", "1", "2"], output, as_json=False)
     console.print(
         f"\nThe run, its checkpoints and curves: tsuzuku -w {workspace.root} runs | checkpoints"
     )
@@ -47,5 +48,5 @@ def _find_data(workspace: Workspace) -> str:
     except TsuzukuError as error:
         console.print(f"[dim]{error.detail}[/]")
         console.print("Fashion-MNIST cannot be fetched here; making scikit-learn's digits instead.")
-    datasets.make(workspace, "digits")
+    datasets.show_made(Local(workspace), "digits")
     return "data/digits"

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from typing import Any
 
 from tsuzuku.cli.console import coloured, console, number, print_json, show, size, table, when
-from tsuzuku.cli.train import open_store
-from tsuzuku.core.errors import NotFound
-from tsuzuku.core.pruning import index_anew
-from tsuzuku.core.schemas import ACTIVE, Run
-from tsuzuku.core.store import Store
-from tsuzuku.core.workspace import Workspace
+from tsuzuku.cli.source import Source
+from tsuzuku.core.answers import Progress
 
 
 def runs(
-    workspace: Workspace,
+    source: Source,
     model: str | None,
     dataset: str | None,
     status: str | None,
@@ -24,22 +19,15 @@ def runs(
     as_json: bool,
 ) -> None:
     if rebuild:
-        from tsuzuku.core.rebuild import rebuild_from_folders
-
-        left_out: list[str] = []
-        count = rebuild_from_folders(workspace, left_out)
+        count, left_out = source.rebuild()
         for sentence in left_out:
             print(sentence, file=sys.stderr)
         if not as_json:
             console.print(f"The database was made again from {count} run folders.")
-    with open_store(workspace) as store:
-        found = [
-            workspace.true_status(r) for r in store.runs(model_name=model, dataset_name=dataset)
-        ]
-        found = [r for r in found if status is None or r.status == status]
-        if as_json:
-            print_json([_run(store, r) for r in found])
-            return
+    found = source.runs(model, dataset, status)
+    if as_json:
+        print_json([r.model_dump() for r in found])
+        return
     if not found:
         console.print("No runs yet. `tsuzuku train MODEL DATASET` begins one.")
         return
@@ -62,50 +50,53 @@ def runs(
     show(rows)
 
 
-def status(workspace: Workspace, as_json: bool) -> None:
-    with open_store(workspace) as store:
-        active = [r for r in map(workspace.true_status, store.runs()) if r.status in ACTIVE]
-        last = {r.run_id: _progress(store, r) for r in active}
-        if as_json:
-            print_json(
-                {
-                    "is_training": bool(active),
-                    "runs": [{**_run(store, r), "progress": last[r.run_id]} for r in active],
-                }
-            )
-            return
+def status(source: Source, as_json: bool) -> None:
+    active = source.active()
+    if as_json:
+        listed = [{**run.model_dump(), "progress": _newest(p)} for run, p in active]
+        print_json({"is_training": bool(active), "runs": listed})
+        return
     if not active:
         console.print("Nothing is being trained.")
-    for r in active:
-        p = last[r.run_id] or {}
+    for run, p in active:
         where = (
-            f"Epoch {p['epoch']}/{p['total_epochs']}, Step {p['step']}/{p['total_steps']}, "
-            f"loss {number(p['loss'])}"
-            if p
+            f"Epoch {p.current_epoch}/{p.total_epochs}, Step {p.current_step}/{p.total_steps}, "
+            f"loss {number(p.current_loss)}"
+            if p.total_steps
             else ""
         )
         console.print(
-            f"{r.run_id}  {r.model_name} on {r.dataset_name}  {coloured(r.status)}  {where}"
+            f"{run.run_id}  {run.model_name} on {run.dataset_name}  {coloured(run.status)}  {where}"
         )
 
 
+def _newest(p: Progress) -> dict[str, Any] | None:
+    """The newest report as the event `progress` has it; None if there was none."""
+    if not p.total_steps:
+        return None
+    return {
+        "epoch": p.current_epoch,
+        "total_epochs": p.total_epochs,
+        "step": p.current_step,
+        "total_steps": p.total_steps,
+        "global_step": p.global_step,
+        "loss": p.current_loss,
+        "learning_rate": p.current_learning_rate,
+        "grad_norm": p.grad_norm,
+        "samples_per_second": p.samples_per_second,
+    }
+
+
 def checkpoints(
-    workspace: Workspace,
+    source: Source,
     model: str | None,
     dataset: str | None,
     run_id: str | None,
     as_json: bool,
 ) -> None:
-    if run_id is not None:
-        workspace.run_dir(run_id)
-    with open_store(workspace) as store:
-        for record in store.runs(model_name=model, dataset_name=dataset):
-            if workspace.true_status(record).status == "crashed":
-                with suppress(NotFound):  # its folder may have been deleted by hand
-                    index_anew(workspace.run_dir(record.run_id), store)
-        found = store.checkpoints(model_name=model, dataset_name=dataset, run_id=run_id)
+    found = source.checkpoints(model, dataset, run_id)
     if as_json:
-        print_json([{**c.model_dump(), "size_mb": round(c.size / 1e6, 3)} for c in found])
+        print_json([c.model_dump() for c in found])
         return
     if not found:
         console.print("No checkpoints yet.")
@@ -126,15 +117,3 @@ def checkpoints(
             ", ".join(c.kept_because),
         )
     show(rows)
-
-
-def _run(store: Store, run: Run) -> dict[str, Any]:
-    return {
-        **run.model_dump(),
-        "attempts": [a.model_dump() for a in store.attempts(run.run_id)],
-    }
-
-
-def _progress(store: Store, run: Run) -> dict[str, Any] | None:
-    newest = store.last_event(run.run_id, "progress")
-    return newest.payload if newest else None

@@ -11,11 +11,12 @@ from typing import Any, Self
 
 from rich.markup import escape
 
-from tsuzuku.cli.console import console, print_json, show, table
-from tsuzuku.cli.watch import Watch, summary
+from tsuzuku.cli.console import console
+from tsuzuku.cli.plans import show_beginning, show_finished
+from tsuzuku.cli.watch import Watch, results_of, summary
 from tsuzuku.cli.watch import follow as follow_events
 from tsuzuku.core import ending, launch
-from tsuzuku.core.config_loader import Difference, parse_overrides
+from tsuzuku.core.config_loader import parse_overrides
 from tsuzuku.core.errors import NotFound, TsuzukuError
 from tsuzuku.core.rebuild import opened
 from tsuzuku.core.resume import Plan, newest_checkpoint, plan_resume, plan_training
@@ -49,49 +50,28 @@ def train(
         return carry_out(workspace, store, plan)
 
 
-def resume(
-    workspace: Workspace, target: str, words: list[str], preview: bool, as_json: bool
-) -> int:
+def resume(workspace: Workspace, target: str, words: list[str]) -> int:
     with open_store(workspace) as store:
-        plan = plan_resume(workspace, store, target, words)
-        if preview:
-            show_plan(plan, as_json)
-            return 0
-        return carry_out(workspace, store, plan)
+        return carry_out(workspace, store, plan_resume(workspace, store, target, words))
 
 
 def carry_out(workspace: Workspace, store: Store, plan: Plan) -> int:
     """Start what a plan says and show it until it ends; the exit code."""
     if plan.mode == "finished":
         done = plan.checkpoint.epoch if plan.checkpoint else 0
-        total = plan.settings.training.num_epochs
-        console.print(
-            f"Nothing is left to train: {plan.origin} has {done} of {total} epochs. "
-            f"num_epochs={total * 2} goes on, --fresh begins anew."
-        )
-        if changed := [d for d in plan.differences if d.changes_result]:
-            console.print("These settings would take effect only then:")
-            show_differences(changed)
+        show_finished(plan.origin, done, plan.settings.training.num_epochs, plan.differences)
         return 0
     after = store.last_seq()
     launched = launch.prepare(workspace, store, plan)
-    words = {"fresh": "New run", "continue": "Continuing run", "branch": "New run"}[plan.mode]
-    origin = f", branched from {plan.origin}" if plan.mode == "branch" else ""
-    console.print(f"{words} [bold]{launched.run.run_id}[/]{origin}")
-    show_differences(plan.differences)
+    show_beginning(plan.mode, launched.run.run_id, plan.origin, plan.differences)
     with Forwarding() as signals:
         process = launch.spawn(workspace, launched.run)
         signals.to(process)
         code = watch_worker(store, launched.run, process, after, signals)
     if code == 0:
-        summary(store, launched.run.run_id)
+        summary(results_of(store, launched.run.run_id))
         console.print(f"[dim]{launched.run.path}[/]")
     return code
-
-
-def show_differences(differences: list[Difference]) -> None:
-    for d in differences:
-        console.print(f"  {d.key}: {d.old} → {d.new}", markup=False)
 
 
 class Forwarding:
@@ -193,32 +173,6 @@ def follow(workspace: Workspace, run_id: str | None) -> int:
             console.print(f"[red]{escape(watch.error.payload['message'])}[/]")
         console.print(f"{run.run_id}: {watch.status}")
     return 0
-
-
-def show_plan(plan: Plan, as_json: bool) -> None:
-    """What a resume would do."""
-    if as_json:
-        print_json(
-            {
-                "mode": plan.mode,
-                "run_id": plan.run.run_id if plan.run else None,
-                "checkpoint": plan.origin,
-                "differences": [vars(d) for d in plan.differences],
-            }
-        )
-        return
-    what = {
-        "continue": "continues the run; the result is that of a training without the interruption",
-        "branch": "begins a new run from that checkpoint; the old run stays as it is",
-        "finished": "nothing is left to train",
-        "fresh": "begins a new run",
-    }[plan.mode]
-    console.print(f"{plan.mode} {plan.origin or ''}: {what}")
-    if plan.differences:
-        rows = table("setting", "was", "will be", "changes the result")
-        for d in plan.differences:
-            rows.add_row(d.key, str(d.old), str(d.new), "yes" if d.changes_result else "no")
-        show(rows)
 
 
 def open_store(workspace: Workspace) -> Store:

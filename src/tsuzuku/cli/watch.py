@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self
 
@@ -130,9 +130,12 @@ def follow(store: Store, run_id: str, watch: Watch, after: int, ended: Callable[
             time.sleep(0.1)
 
 
-def summary(store: Store, run_id: str) -> None:
+def results_of(store: Store, run_id: str) -> list[Event]:
+    return store.events(run_id=run_id, types=["validation_result"], limit=100_000)
+
+
+def summary(results: Iterable[Event]) -> None:
     """A table of every metric over the epochs: best and last, and where."""
-    results = store.events(run_id=run_id, types=["validation_result"], limit=100_000)
     by_epoch = {e.payload["epoch"]: e.payload for e in results}
     if not by_epoch:
         return

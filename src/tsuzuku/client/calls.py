@@ -98,13 +98,14 @@ class Client(Watching):
         Links count as well (`…-latest.pt`, `…-best.pt`). Raises NotFound.
         """
         run_id, _, bare = name.rpartition("/")
-        if run_id:
+        if "/" in name:
             return self.checkpoint(run_id, bare)
         listed = self.checkpoints().checkpoints
         having = {c.run_id for c in listed if c.name == bare}
-        for run in self.runs().runs if listed else ():
-            # links are in no list: they have to be asked for, run by run
-            if run.run_id in having or (not having and any(c.run_id == run.run_id for c in listed)):
+        # links are in no list: they have to be asked for, run by run
+        candidates = having or {c.run_id for c in listed}
+        for run in self.runs().runs if candidates else ():
+            if run.run_id in candidates:
                 try:
                     return self.checkpoint(run.run_id, bare)
                 except NotFound:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from tsuzuku.client.stream import Lost, patiently, stream
 from tsuzuku.client.transport import Transport
 from tsuzuku.core import answers as a
+from tsuzuku.core.errors import NotFound
 from tsuzuku.core.schemas import FINAL, Event
 
 BEYOND = 10**15
@@ -140,5 +141,7 @@ class Watching:
 
 
 def part(name: str) -> str:
-    """A name as one part of a path."""
+    """A name as one part of a path; raises NotFound for what can name nothing."""
+    if "/" in name or name in ("", ".", ".."):
+        raise NotFound(f"There is nothing called {name!r}.")
     return quote(name, safe="")

@@ -1,0 +1,60 @@
+"""What a resume would do, and what it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tsuzuku.cli.console import console, print_json, show, table
+from tsuzuku.core.answers import Change, Preview
+from tsuzuku.core.config_loader import Difference
+
+Changed = Change | Difference
+
+MEANING = {
+    "continue": "continues the run; the result is that of a training without the interruption",
+    "branch": "begins a new run from that checkpoint; the old run stays as it is",
+    "finished": "nothing is left to train",
+    "fresh": "begins a new run",
+}
+VERDICTS = {"exact": "green", "approximate": "yellow", "lost": "red"}
+
+
+def show_preview(preview: Preview, as_json: bool) -> None:
+    if as_json:
+        print_json(preview.model_dump())
+        return
+    console.print(f"{preview.mode} {preview.checkpoint or ''}: {MEANING[preview.mode]}")
+    if preview.differences:
+        rows = table("setting", "was", "will be", "changes the result")
+        for d in preview.differences:
+            rows.add_row(d.key, str(d.old), str(d.new), "yes" if d.changes_result else "no")
+        show(rows)
+    if any(part.verdict != "exact" for part in preview.components):
+        rows = table("state", "is kept", "why")
+        for part in preview.components:
+            rows.add_row(part.name, f"[{VERDICTS[part.verdict]}]{part.verdict}[/]", part.why)
+        show(rows)
+
+
+def show_beginning(mode: str, run_id: str, origin: str | None, changes: Sequence[Changed]) -> None:
+    """Say which run begins or goes on, and with which other settings."""
+    words = "Continuing run" if mode == "continue" else "New run"
+    branched = f", branched from {origin}" if mode == "branch" else ""
+    console.print(f"{words} [bold]{run_id}[/]{branched}")
+    show_changes(changes)
+
+
+def show_finished(origin: str | None, done: int, total: int, changes: Sequence[Changed]) -> None:
+    """Say that nothing is left to train, and what would be."""
+    console.print(
+        f"Nothing is left to train: {origin} has {done} of {total} epochs. "
+        f"num_epochs={total * 2} goes on, --fresh begins anew."
+    )
+    if changing := [c for c in changes if c.changes_result]:
+        console.print("These settings would take effect only then:")
+        show_changes(changing)
+
+
+def show_changes(changes: Sequence[Changed]) -> None:
+    for c in changes:
+        console.print(f"  {c.key}: {c.old} → {c.new}", markup=False)

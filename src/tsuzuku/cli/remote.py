@@ -1,0 +1,135 @@
+"""Commands on the workspace of a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tsuzuku.cli import remote_training
+from tsuzuku.cli.files import write_outputs
+from tsuzuku.cli.remote_training import options_to_resume
+from tsuzuku.client import Client
+from tsuzuku.core.answers import (
+    CheckpointDetails,
+    CheckpointInfo,
+    Preview,
+    Progress,
+    Pruned,
+    RunInfo,
+)
+from tsuzuku.core.errors import NotFound, WrongInput
+from tsuzuku.core.trees import Tree
+from tsuzuku.core.workspace import write_atomically
+
+
+class Remote:
+    """See `Source`."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def runs(self, model: str | None, dataset: str | None, status: str | None) -> list[RunInfo]:
+        return self.client.runs(model, dataset, status).runs
+
+    def rebuild(self) -> tuple[int, list[str]]:
+        raise WrongInput(
+            "--rebuild reads the run folders: it is for where the workspace is.",
+            "Stop the server there, run `tsuzuku runs --rebuild`, and start it again.",
+        )
+
+    def active(self) -> list[tuple[RunInfo, Progress]]:
+        running = self.client.status().running
+        return [(self.client.run(one), self.client.progress(one)) for one in running]
+
+    def checkpoints(
+        self, model: str | None, dataset: str | None, run_id: str | None
+    ) -> list[CheckpointInfo]:
+        if run_id is not None:
+            self.client.run(run_id)
+        return self.client.checkpoints(model, dataset, run_id).checkpoints
+
+    def inspect(self, name: str) -> Tree:
+        return self._find(name).model_dump()
+
+    def verify(self, names: Sequence[str]) -> list[Tree]:
+        answers: list[Tree] = []
+        for found in [self._find(name) for name in names]:
+            answer = self.client.verify(found.run_id, found.name)
+            said = {"checked": answer.checked} if answer.ok else {"error": answer.error}
+            answers.append({"path": f"{found.run_id}/{found.name}", "ok": answer.ok, **said})
+        return answers
+
+    def prune(self, dry: bool) -> Pruned:
+        return self.client.prune(dry)
+
+    def export(self, name: str, kind: str, half: bool, target: Path) -> Tree:
+        if target.suffix in (".pt", ".pth"):
+            # its report would take the place of a checkpoint's sidecar
+            raise WrongInput(f"{target} cannot be what is exported to.", "Give it another ending.")
+        found = self._find(name)
+        exported = self.client.export(found.run_id, found.name, kind, half)
+        self.client.download_export(exported, target)
+        answer: dict[str, Any] = exported.model_dump(exclude={"download"}) | {"path": str(target)}
+        origin = {"checkpoint": found.name, "run_id": found.run_id, "server": self.client.url}
+        text = json.dumps(answer | origin, ensure_ascii=False, indent=1)
+        write_atomically(target.with_name(f"{target.name}.json"), text)
+        return answer
+
+    def evaluate(self, name: str, dataset: str | None) -> Tree:
+        found = self._find(name)
+        return {"metrics": self.client.evaluate(found.run_id, found.name, dataset).metrics}
+
+    def predict(self, name: str, inputs: Sequence[str], folder: Path) -> list[Tree]:
+        found = self._find(name)
+        answers: list[Tree] = []
+        for word in inputs:
+            path, sample = None, None
+            if word.isdecimal():
+                sample = int(word)
+            else:
+                path = Path(word).absolute()
+            answer = self.client.infer(
+                path, sample=sample, run_id=found.run_id, checkpoint=found.name
+            )
+            stem = path.stem if path else word
+            outputs = write_outputs(answer.outputs, folder.absolute(), stem)
+            answers.append({"input": str(path or word), "outputs": outputs})
+        return answers
+
+    def train(
+        self, model: str, dataset: str, words: list[str], fresh: bool, checkpoint: str | None
+    ) -> int:
+        return remote_training.train(self.client, model, dataset, words, fresh, checkpoint)
+
+    def resume(self, target: str, words: list[str]) -> int:
+        return remote_training.resume(self.client, target, words)
+
+    def preview(self, target: str, words: list[str]) -> Preview:
+        model, dataset, options = options_to_resume(self.client, target, words)
+        return self.client.preview(model, dataset, **options)
+
+    def stop(self, run_id: str | None) -> int:
+        return remote_training.stop(self.client, run_id)
+
+    def follow(self, run_id: str | None) -> int:
+        return remote_training.follow(self.client, run_id)
+
+    def download(self, name: str) -> int:
+        from tsuzuku.cli.remote_data import download
+
+        return download(self.client, name)
+
+    def make(self, name: str) -> tuple[str, str]:
+        path = self.client.make_dataset(name).message
+        return path, path
+
+    def _find(self, name: str) -> CheckpointDetails:
+        try:
+            return self.client.find_checkpoint(name)
+        except NotFound as error:
+            if not Path(name).is_file():
+                raise
+            hint = f"{name} is a file here; with --server a checkpoint of the server is named."
+            raise NotFound(error.detail, hint, code=error.code) from None

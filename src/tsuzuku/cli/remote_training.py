@@ -1,0 +1,256 @@
+"""train, resume, stop, follow through a server. What trains does not need this terminal."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import chain
+from types import FrameType
+from typing import Any, Self
+
+from rich.markup import escape
+
+from tsuzuku.cli.console import console
+from tsuzuku.cli.plans import show_beginning, show_finished
+from tsuzuku.cli.watch import Watch, summary
+from tsuzuku.client import Client, Unreachable
+from tsuzuku.client.calls import ResumeOptions
+from tsuzuku.client.stream import patiently
+from tsuzuku.core.answers import Change, CheckpointInfo, Started
+from tsuzuku.core.config_loader import parse_overrides
+from tsuzuku.core.errors import NotFound, TsuzukuError, WrongInput
+from tsuzuku.core.schemas import Event
+from tsuzuku.core.trees import Tree, is_tree
+from tsuzuku.core.workspace import RUN_ID
+
+
+def train(
+    client: Client, model: str, dataset: str, words: list[str], fresh: bool, checkpoint: str | None
+) -> int:
+    overrides = settings(parse_overrides(words, model, dataset))
+    if checkpoint == "latest":
+        checkpoint = _newest(client, model, dataset)
+    with StopRequests(client) as stops:
+        after = client.last_seq()
+        try:
+            started = client.start(
+                model,
+                dataset,
+                resume_from_checkpoint=not fresh,
+                specific_checkpoint=checkpoint,
+                overrides=overrides,
+            )
+        except WrongInput as error:
+            if error.code != "nothing_to_train":
+                raise
+            console.print(f"{error.detail} A larger num_epochs goes on, --fresh begins anew.")
+            return 0
+        return _watch(client, started, after, [], stops)
+
+
+def resume(client: Client, target: str, words: list[str]) -> int:
+    model, dataset, options = options_to_resume(client, target, words)
+    plan = client.preview(model, dataset, **options)
+    if plan.mode == "finished":
+        show_finished(plan.checkpoint, plan.epoch, plan.total_epochs, plan.differences)
+        return 0
+    with StopRequests(client) as stops:
+        after = client.last_seq()
+        started = client.resume(model, dataset, **options)
+        return _watch(client, started, after, plan.differences, stops)
+
+
+def options_to_resume(
+    client: Client, target: str, words: list[str]
+) -> tuple[str, str, ResumeOptions]:
+    """Model, data set, and the rest of a request to go on with a run or a checkpoint."""
+    if RUN_ID.fullmatch(target):
+        run = client.run(target)
+        tip = _tip(client.checkpoints(run_id=target).checkpoints)
+        if tip is None:
+            raise NotFound(f"Run {target} has no checkpoint to go on from.", code="no_checkpoint")
+        model, dataset, name = run.model_name, run.dataset_name, tip.name
+    else:
+        try:
+            found = client.find_checkpoint(target)
+        except NotFound:
+            raise NotFound(
+                f"There is no run and no checkpoint {target!r}.",
+                "`tsuzuku runs` and `tsuzuku checkpoints` list them.",
+                code="no_checkpoint",
+            ) from None
+        model, dataset, name = found.model_name, found.dataset_name, found.name
+        target = found.run_id
+    overrides = settings(parse_overrides(words, model, dataset))
+    return model, dataset, {"specific_checkpoint": f"{target}/{name}", "overrides": overrides}
+
+
+def stop(client: Client, run_id: str | None) -> int:
+    after = client.last_seq()
+    stopping = client.stop(run_id).run_id
+    status = ""
+    for event in client.follow(stopping, after, _Patience()):
+        if event.type == "status":
+            status = str(event.payload["status"])
+    if status in ("stopped", ""):
+        console.print(f"Stopped {stopping}. `tsuzuku resume {stopping}` goes on.")
+    else:
+        console.print(f"{stopping}: {status}, before it could stop")
+    return 0
+
+
+def follow(client: Client, run_id: str | None) -> int:
+    run_id = run_id or client.status().run_id
+    if run_id is None:
+        raise NotFound("There is no run to follow.", code="not_running")
+    with Watch() as watch:
+        for event in client.follow(run_id, 0, _Patience()):
+            watch.show(event)
+    if watch.error is not None:
+        console.print(f"[red]{escape(watch.error.payload['message'])}[/]")
+    console.print(f"{run_id}: {watch.status}")
+    return 0
+
+
+def settings(tree: Tree) -> dict[str, Any]:
+    """A tree of overrides as `{key.path: value}`."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if is_tree(value) and value:
+            flat |= {f"{key}.{path}": inner for path, inner in settings(value).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+class Left(KeyboardInterrupt):
+    """A second signal: the terminal is wanted back, whatever the training does."""
+
+
+class StopRequests:
+    """Turns SIGINT and SIGTERM of this process into a request to stop the training.
+
+    One that comes before the training is known is kept for it. A second one raises Left.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.got: list[int] = []
+        self._run_id: str | None = None
+
+    def __enter__(self) -> Self:
+        self._before = {n: signal.signal(n, self._receive) for n in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def to(self, run_id: str) -> None:
+        self._run_id = run_id
+        if self.got:
+            self._ask(run_id)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        self.got.append(number)
+        if len(self.got) > 1:
+            raise Left
+        if self._run_id is not None:
+            self._ask(self._run_id)
+
+    def _ask(self, run_id: str) -> None:
+        """In a thread: the main one is somewhere in the middle of reading events."""
+
+        def ask() -> None:
+            with suppress(NotFound):  # it has just ended by itself
+                try:
+                    patiently(lambda: self.client.stop(run_id), _Patience())
+                except TsuzukuError as error:
+                    if isinstance(error, NotFound):
+                        raise
+                    console.print(f"[red]It could not be stopped:[/] {escape(str(error))}")
+
+        threading.Thread(target=ask, name="stop", daemon=True).start()
+
+
+class _Patience:
+    """Says once that the server is gone; a training needs it as little as this terminal."""
+
+    def __init__(self) -> None:
+        self._said = False
+
+    def __call__(self, error: Unreachable) -> None:
+        if not self._said:
+            console.print(f"[yellow]{escape(error.detail)}[/] Waiting; the training goes on.")
+        self._said = True
+
+
+def _watch(
+    client: Client,
+    started: Started,
+    after: int,
+    changes: list[Change],
+    stops: StopRequests,
+) -> int:
+    """Show a training from its start to its end; the exit code."""
+    run_id = started.run_id
+    results: list[Event] = []
+    try:
+        show_beginning(started.mode, run_id, started.resumed_from, changes)
+        stops.to(run_id)
+        with Watch() as watch:
+            for event in client.follow(run_id, after, _Patience()):
+                watch.show(event)
+                if event.type == "validation_result":
+                    results.append(event)
+    except Left:
+        console.print(f"[yellow]Left.[/] `tsuzuku follow {run_id}` shows how it ends.")
+        return 128 + stops.got[-1]
+    return _ended(client, started, after, watch, results, stops)
+
+
+def _ended(
+    client: Client,
+    started: Started,
+    after: int,
+    watch: Watch,
+    results: list[Event],
+    stops: StopRequests,
+) -> int:
+    run_id = started.run_id
+    match watch.status:
+        case "completed":
+            earlier: Iterable[Event] = ()
+            if started.mode == "continue":
+                past = client.past_events(run_id, until=after)
+                earlier = (e for e in past if e.type == "validation_result")
+            summary(chain(earlier, results))
+            return 0
+        case "stopped":
+            console.print(f"Stopped. `tsuzuku resume {run_id}` goes on.")
+            return 128 + (stops.got[0] if stops.got else signal.SIGTERM)
+        case _:
+            if watch.error is not None:
+                console.print(f"[red]{escape(watch.error.payload['message'])}[/]")
+            else:
+                message = client.run(run_id).message
+                console.print(f"[red]{escape(message)}[/] `tsuzuku resume {run_id}` goes on.")
+            return 1
+
+
+def _newest(client: Client, model: str, dataset: str) -> str:
+    """The newest checkpoint of the two: that of the run that moved last."""
+    listed = client.checkpoints(model, dataset).checkpoints
+    runs = client.runs(model, dataset).runs
+    for run in sorted(runs, key=lambda r: (r.updated_at, r.run_id), reverse=True):
+        tip = _tip([c for c in listed if c.run_id == run.run_id])
+        if tip is not None:
+            return f"{run.run_id}/{tip.name}"
+    raise NotFound(f"There is no checkpoint of {model} on {dataset} to resume from.")
+
+
+def _tip(checkpoints: list[CheckpointInfo]) -> CheckpointInfo | None:
+    """The one that is furthest of a run's."""
+    return max(checkpoints, key=lambda c: (c.global_step, c.epoch), default=None)

@@ -1,0 +1,69 @@
+"""Where commands get what they show: the workspace here, or a server's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from tsuzuku.core.answers import CheckpointInfo, Preview, Progress, Pruned, RunInfo
+from tsuzuku.core.trees import Tree
+
+
+class Source(Protocol):
+    """`Local` and `Remote` are the two. Methods that return an int show what they do themselves,
+    and return the command's exit code."""
+
+    def runs(self, model: str | None, dataset: str | None, status: str | None) -> list[RunInfo]: ...
+
+    def rebuild(self) -> tuple[int, list[str]]:
+        """Make the database again: the number of runs, and a sentence for each left out."""
+        ...
+
+    def active(self) -> list[tuple[RunInfo, Progress]]:
+        """The runs that are being trained."""
+        ...
+
+    def checkpoints(
+        self, model: str | None, dataset: str | None, run_id: str | None
+    ) -> list[CheckpointInfo]: ...
+
+    def inspect(self, name: str) -> Tree:
+        """What a sidecar holds."""
+        ...
+
+    def verify(self, names: Sequence[str]) -> list[Tree]:
+        """For each `path`, `ok`, and `checked` or `error`."""
+        ...
+
+    def prune(self, dry: bool) -> Pruned: ...
+
+    def export(self, name: str, kind: str, half: bool, target: Path) -> Tree:
+        """Write a file here: `path`, `size`, `sha256`, `format`, `half`, `report`."""
+        ...
+
+    def evaluate(self, name: str, dataset: str | None) -> Tree:
+        """`metrics`."""
+        ...
+
+    def predict(self, name: str, inputs: Sequence[str], folder: Path) -> list[Tree]:
+        """For each its `input` and its `outputs`: values, or the paths of files in `folder`."""
+        ...
+
+    def train(
+        self, model: str, dataset: str, words: list[str], fresh: bool, checkpoint: str | None
+    ) -> int: ...
+
+    def resume(self, target: str, words: list[str]) -> int: ...
+
+    def preview(self, target: str, words: list[str]) -> Preview: ...
+
+    def stop(self, run_id: str | None) -> int: ...
+
+    def follow(self, run_id: str | None) -> int: ...
+
+    def download(self, name: str) -> int: ...
+
+    def make(self, name: str) -> tuple[str, str]:
+        """Make a data set: where it is, and the `dataset.path` to train on it with."""
+        ...
