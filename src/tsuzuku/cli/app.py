@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from tsuzuku import __version__
-from tsuzuku.core.errors import TsuzukuError, WrongInput
-
-if TYPE_CHECKING:
-    from tsuzuku.cli.source import Source
-    from tsuzuku.core.workspace import Workspace
+from tsuzuku.cli.chosen import Chosen, chosen_server
+from tsuzuku.core.errors import TsuzukuError
 
 # what a wrong command line raises; typer has had it from click, and has its own copy now
 USAGE_ERROR: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
@@ -35,41 +31,6 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Settings, e.g. num_epochs=3 model.latent_dim=8."),
 ]
-
-
-@dataclass
-class Chosen:
-    """What the options before the command say."""
-
-    folder: Path
-    server: str | None = None
-
-    @property
-    def source(self) -> Source:
-        """What the command works on: the workspace, or a server."""
-        if self.server is None:
-            from tsuzuku.cli.local import Local
-
-            return Local(self.workspace(""))
-        from tsuzuku.cli.remote import Remote
-        from tsuzuku.client import Client
-
-        return Remote(Client(self.server))
-
-    def workspace(self, why: str) -> Workspace:
-        """The workspace of a command that needs one here, because of `why`."""
-        from tsuzuku.core.workspace import Workspace
-
-        return Workspace(self.here(why))
-
-    def here(self, why: str) -> Path:
-        if self.server is None:
-            return self.folder
-        raise WrongInput(
-            f"{why}; it cannot be done through a server.",
-            "Leave --server (or TSUZUKU_SERVER) out, or name a folder with -w.",
-            code="local_only",
-        )
 
 
 def run(words: list[str] | None) -> int:
@@ -132,19 +93,7 @@ def options(
     ] = False,
 ) -> None:
     _ = version
-    context.obj = Chosen(workspace, _server(context, server))
-
-
-def _server(context: typer.Context, server: str | None) -> str | None:
-    """The server, unless a folder is named and the server only stands in the environment."""
-    named = {
-        name
-        for name in ("workspace", "server")
-        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    }
-    if named == {"workspace", "server"}:
-        raise WrongInput("-w names a folder here, --server another place: only one can be meant.")
-    return None if "workspace" in named else server or None
+    context.obj = Chosen(workspace, chosen_server(context, server))
 
 
 @app.command()
