@@ -115,7 +115,7 @@ class Supervisor:
             running = self.running()
             if len(running) >= self.settings.max_running:
                 raise self._full(running)
-            plan = self._planned(make_plan)
+            plan = self.planned(make_plan)
             if plan.mode == "finished":
                 total = plan.settings.training.num_epochs
                 raise WrongInput(
@@ -137,7 +137,7 @@ class Supervisor:
         for known in (self._due, self._asked, self._insisted, self._children):
             known.pop(run_id, None)
 
-    def _planned(self, make_plan: Callable[[], Plan]) -> Plan:
+    def planned(self, make_plan: Callable[[], Plan]) -> Plan:
         """The plan; a run that has said its last word may need a moment more to let go."""
         until = time.monotonic() + 15
         while True:

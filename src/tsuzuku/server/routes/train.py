@@ -112,7 +112,7 @@ def resume(body: Resume, here: Here) -> Started:
 @router.post("/resume/preview", responses=problems(400, 404, 409, 422))
 def resume_preview(body: Resume, here: Here) -> Preview:
     """What a resume would do: continue or branch, what differs, what stays exact."""
-    return preview(_plan_resume(body, here))
+    return preview(here.supervisor.planned(lambda: _plan_resume(body, here)))
 
 
 @router.post("/stop", responses=problems(400, 404, 422))
