@@ -67,8 +67,8 @@ EXITS = {
     "data download": "0; 1 if no mirror delivers, a checksum is wrong or the disk is full; "
     "2 unknown name.",
     "data make": "0; 1 failed; 2 unknown name.",
-    "serve": "0 ended by SIGINT or SIGTERM (trainings go on); 1 the address or the workspace is "
-    "taken, or the token's file cannot be trusted; 2 wrong settings.",
+    "serve": "130 ended by Ctrl-C, 143 by SIGTERM (trainings go on); 1 the address or the "
+    "workspace is taken, or the token's file cannot be trusted; 2 wrong settings.",
 }
 
 SETTINGS_HEAD = """\
