@@ -181,10 +181,15 @@ def make_data(plugin: Plugin, settings: Mapping[str, Any]) -> Data:
 def make_model(
     plugin: Plugin, settings: Mapping[str, Any], dataset: Any
 ) -> tuple[Any, dict[str, Any]]:
-    """The model, and its settings with the defaults filled in."""
+    """The model, and its settings with the defaults filled in.
+
+    A model that has completed its settings, say by the data set's vocabulary, keeps them as
+    `config`: these are then what a run and its checkpoints hold.
+    """
     cls = model_class(plugin)
     where = f"models.{_name(plugin)}"
-    if config_class(plugin, cls) is not None or hasattr(cls, "from_config"):
+    schema = config_class(plugin, cls)
+    if schema is not None or hasattr(cls, "from_config"):
         config, resolved = make_config(plugin, cls, settings, where)
         if hasattr(cls, "from_config"):
             model = guarded(plugin, lambda: cast(Any, cls).from_config(config, dataset))
@@ -197,6 +202,9 @@ def make_model(
         )
     if not isinstance(model, torch.nn.Module):
         raise PluginError(f"{plugin.label}: {cls.__name__}.from_config has to return the model.")
+    completed = getattr(model, "config", None)
+    if schema is not None and isinstance(completed, schema):
+        resolved = completed.model_dump(mode="json")
     return model, resolved
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tsuzuku.core.checkpoint_files import CheckpointFile
-from tsuzuku.core.errors import WrongInput
+from tsuzuku.core.errors import TsuzukuError, WrongInput
 from tsuzuku.core.plugin_files import find
 from tsuzuku.core.settings import RunSettings, TrainingSettings
 from tsuzuku.core.trees import Tree, is_tree
@@ -31,15 +31,23 @@ IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 
 @dataclass
 class Trained:
-    """A checkpoint's model with its data set."""
+    """A checkpoint's model, and its data set where that is at hand."""
 
     settings: RunSettings
     plugin: Plugin
     model: Any
-    data: Data
+    opened: Data | TsuzukuError
+    """The data set, or why there is none: a model can be used where its data is not."""
     device: torch.device
     epoch: int
     """The epoch (from 0) that the checkpoint ended, or was in the middle of."""
+
+    @property
+    def data(self) -> Data:
+        """The data set; raises what opening it raised."""
+        if isinstance(self.opened, TsuzukuError):
+            raise self.opened
+        return self.opened
 
 
 def open_trained(
@@ -47,7 +55,8 @@ def open_trained(
 ) -> Trained:
     """Make the checkpoint's model from the run's own source and load the weights.
 
-    With `dataset`, another data set of the workspace takes the place of the one trained on.
+    With `dataset`, another data set of the workspace takes the place of the one trained on. Where
+    it cannot be opened, the model is made without one, from the settings in the checkpoint.
     """
     settings = RunSettings.model_validate(checkpoint.info["config"])
     saved = load(checkpoint.path)
@@ -60,13 +69,25 @@ def open_trained(
             f"datasets/{dataset}.py", find("datasets", dataset, workspace.root).path
         )
         data_settings = workspace.config().settings.datasets.get(dataset) or {}
-    data = make_data(data_plugin, data_settings)
+    opened = _opened(data_plugin, data_settings)
     seed_all(position_seed(settings.training.seed, "init", 1), device)
-    model, _ = make_model(model_plugin, settings.model, data.train)
+    try:
+        samples = opened.train if isinstance(opened, Data) else None
+        model, _ = make_model(model_plugin, settings.model, samples)
+    except TsuzukuError as error:
+        # a model that asks for its data set has failed for want of that
+        raise error if isinstance(opened, Data) else opened from None
     check_weights(model, saved["model_state_dict"], checkpoint.name)
     model.load_state_dict(saved["model_state_dict"])
     epoch = checkpoint.epoch - bool(checkpoint.info.get("end_of_epoch"))
-    return Trained(settings, model_plugin, model.to(device).eval(), data, device, epoch)
+    return Trained(settings, model_plugin, model.to(device).eval(), opened, device, epoch)
+
+
+def _opened(plugin: Plugin, settings: Tree) -> Data | TsuzukuError:
+    try:
+        return make_data(plugin, settings)
+    except TsuzukuError as error:
+        return error
 
 
 def evaluate(trained: Trained) -> dict[str, float]:
