@@ -16,14 +16,16 @@ from servers import Served, free_port, serving, workers
 CLASS = "class Tiny(nn.Module):"
 FORWARD = 'logits = self.net(batch["x"])\n        loss = F.cross_entropy(logits, batch["y"])\n'
 
-WILFUL = TINY.replace(
-    "import torch\n",
-    "import os\nimport time\nfrom pathlib import Path\n\n"
-    'import torch\n\nprint("my own last words")\n',
-    1,
-).replace(
-    "    def inference(self, sample):\n",
-    """\
+WILFUL = (
+    TINY.replace(
+        "import torch\n",
+        "import os\nimport time\nfrom pathlib import Path\n\n"
+        'import torch\n\nprint("my own last words")\n',
+        1,
+    )
+    .replace(
+        "    def inference(self, sample):\n",
+        """\
     def inference(self, sample):
         Path("entered").touch()
         while Path("hold").exists():
@@ -31,6 +33,8 @@ WILFUL = TINY.replace(
         if Path("die").exists():
             os._exit(3)
 """,
+    )
+    .replace('sample["x"]', 'sample["item"]["x"]')
 )
 """Prints at import; its inference waits while `hold` is there, and ends all if `die` is."""
 

@@ -133,8 +133,8 @@ class CheckpointDetails(CheckpointInfo):
     metadata: Tree = {}
     sampler_state: Tree = {}
     best_val_loss: float | None = None
-    tensors: dict[str, tuple[str, list[int]]] = {}
-    """Type and shape of every weight."""
+    tensors: dict[str, list[str | list[int]]] = {}
+    """Of every weight: its type, and its shape."""
     in_use: str = ""
     """Why it cannot be deleted now; empty if it can."""
 

@@ -26,7 +26,7 @@ from tsuzuku.server.feed import Feed
 from tsuzuku.server.fetching import Fetching
 from tsuzuku.server.guard import Guard, Policy
 from tsuzuku.server.logs import AccessLog, internal_error
-from tsuzuku.server.problems import handle_errors
+from tsuzuku.server.problems import ANYWHERE, handle_errors, problems
 from tsuzuku.server.routes import about, checkpoints, datasets, inference, models, train, watch
 from tsuzuku.server.supervisor import Supervisor
 from tsuzuku.server.websocket import event_routes
@@ -85,7 +85,7 @@ def create_app(
     )
     app.state.context = context
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, responses=problems(*ANYWHERE))
     app.router.routes.extend(event_routes(context.feed, workspace))
     app.add_api_route("/", _home, include_in_schema=False)
     handle_errors(app)

@@ -32,13 +32,19 @@ STATUSES: tuple[tuple[type[TsuzukuError], int], ...] = (
 
 DESCRIPTIONS: Mapping[int, str] = {
     400: "Something that was asked for cannot be: an unknown name, a bad setting, missing data.",
+    401: "The server asks for its token.",
+    403: "The request comes from another site, or under a name that is not this server's.",
     404: "There is nothing of that name.",
     409: "It is in use, a training is running, or the file is damaged.",
     413: "The body is too large.",
     415: "Not a kind of file that a model takes.",
     422: "The request is malformed.",
+    429: "Too many wrong tokens came from this address.",
     507: "The disk is full.",
 }
+
+ANYWHERE = (400, 401, 403, 413, 429, 507)
+"""What the guard around all routes answers, and a full disk."""
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from tsuzuku.core.answers import Inference
 from tsuzuku.core.choosing import checkpoint_to_use
-from tsuzuku.core.errors import WrongInput
+from tsuzuku.core.errors import TsuzukuError, WrongInput
 from tsuzuku.server.context import Context, Here
 from tsuzuku.server.problems import problems
 
@@ -49,13 +49,18 @@ def inference(
     with tempfile.TemporaryDirectory(prefix=".upload-", dir=here.workspace.outputs) as folder:
         path = _keep(here, file, Path(folder)) if file is not None else None
         here.desk.open_paths = [*here.desk.open_paths[-1:], str(found.path)]
-        answer = here.desk.ask(
-            "predict",
-            run_id=run.run_id,
-            checkpoint=str(found.path),
-            file=str(path) if path else None,
-            sample=sample,
-        )
+        try:
+            answer = here.desk.ask(
+                "predict",
+                run_id=run.run_id,
+                checkpoint=str(found.path),
+                file=str(path) if path else None,
+                sample=sample,
+            )
+        except TsuzukuError as error:
+            # where the server keeps it says nothing to who has sent it
+            error.detail = error.detail.replace(str(path), "upload" if path is None else path.name)
+            raise
     outputs = answer["outputs"]
     text = outputs.get("transcription")
     return Inference(
