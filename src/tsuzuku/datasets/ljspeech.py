@@ -7,6 +7,7 @@ A data-set plug-in in one plain file: it imports nothing of tsuzuku, and a copy 
 workspace's `datasets/` folder works just as well.
 """
 
+import contextlib
 import hashlib
 import io
 import os
@@ -486,10 +487,13 @@ class Cache:
             temporary.write_bytes(zlib.crc32(content).to_bytes(4, "big") + content)
             temporary.replace(folder / key)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
     def _room(self, folder: Path, needed: int) -> bool:
         """Makes room by dropping files at random: reading in epochs, the oldest is needed next."""
+        if needed + 4 > self.most:
+            return False
         sizes: dict[str, int] = {}
         for entry in os.scandir(folder):
             seen = entry.stat()
