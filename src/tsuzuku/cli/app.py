@@ -93,7 +93,7 @@ def options(
     ] = False,
 ) -> None:
     _ = version
-    context.obj = Chosen(workspace, chosen_server(context, server))
+    context.obj = Chosen(context, workspace, chosen_server(context, server))
 
 
 @app.command()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # a command loads what it needs, and `--help` needs nothing
 class Chosen:
     """What the options before the command say."""
 
+    context: typer.Context
     folder: Path
     server: str | None = None
 
@@ -32,7 +33,7 @@ class Chosen:
         from tsuzuku.cli.remote import Remote
         from tsuzuku.client import Client
 
-        return Remote(Client(self.server))
+        return Remote(self.context.with_resource(Client(self.server)))
 
     def workspace(self, why: str) -> Workspace:
         """The workspace of a command that needs one here, because of `why`."""

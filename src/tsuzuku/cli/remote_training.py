@@ -25,6 +25,14 @@ from tsuzuku.core.schemas import Event
 from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.core.workspace import RUN_ID
 
+WRONG_INPUT = frozenset(
+    {
+        *("bad_plugin", "bad_setting", "empty_dataset", "missing_data", "no_checkpoint"),
+        *("not_found", "wrong_input"),
+    }
+)
+"""Codes of errors that end a worker with 2; all others end it with 1."""
+
 
 def train(
     client: Client, model: str, dataset: str, words: list[str], fresh: bool, checkpoint: str | None
@@ -234,9 +242,9 @@ def _ended(
         case _:
             if watch.error is not None:
                 console.print(f"[red]{escape(watch.error.payload['message'])}[/]")
-            else:
-                message = client.run(run_id).message
-                console.print(f"[red]{escape(message)}[/] `tsuzuku resume {run_id}` goes on.")
+                return 2 if watch.error.payload["code"] in WRONG_INPUT else 1
+            message = client.run(run_id).message
+            console.print(f"[red]{escape(message)}[/] `tsuzuku resume {run_id}` goes on.")
             return 1
 
 
