@@ -27,9 +27,9 @@ at `/openapi.json`, and a page to try the calls at `/docs`. How the calls work t
 - Times are in seconds since the Unix epoch. Sizes are in bytes unless the name says otherwise.
 - A run is named by its id (`2026-11-21_19-20-14`). Where a checkpoint is named in a body, its file
   name means the newest run that has it; `run_id/name` is always definite.
-- Every error is a [Problem](#problem): `{"detail": "...", "code": "...", "hint": "..."}`. Before a
-  call is reached, the guard may answer
-  [400, 401, 403, 413 or 429](security.md#what-a-refusal-means). 500 means a fault of the server.
+- Every error is a [Problem](#problem): `{"detail": "...", "code": "...", "hint": "..."}`. What the
+  statuses mean is [below](#errors); what the guard refuses before a call is reached, in
+  [security.md](security.md#what-a-refusal-means).
 - Every answer has the header `X-Request-ID`; the line of the log about this request has it too.
 """
 
@@ -66,7 +66,7 @@ def http() -> str:
     for tag, title in TITLES.items():
         parts.append(f"## {title}\n")
         parts += [_call(m, p, c, schemas) for m, p, c in calls if c["tags"][0] == tag]
-    parts.append(ELSEWHERE)
+    parts += [_errors(calls), ELSEWHERE]
     parts.append("## Answers\n")
     notes = _attribute_docstrings()
     parts += [_answer(name, schemas[name], notes) for name in sorted(_answers(calls, schemas))]
@@ -115,7 +115,23 @@ def _call(method: str, path: str, call: Schema, schemas: dict[str, Schema]) -> s
         for example in fields.get("examples", []):
             lines += ["```json", json.dumps(example, ensure_ascii=False), "```", ""]
     lines += ["| answer | body | meaning |", "|---|---|---|"]
-    lines += [_response(status, r) for status, r in call["responses"].items()]
+    good = {status: r for status, r in call["responses"].items() if status < "400"}
+    lines += [_response(status, r) for status, r in good.items()]
+    if errors := [status for status in call["responses"] if status not in good]:
+        lines += ["", f"[Errors](#errors): {', '.join(sorted(errors))}"]
+    return "\n".join(lines) + "\n"
+
+
+def _errors(calls: list[tuple[str, str, Schema]]) -> str:
+    """What every error means, which is the same for all calls."""
+    fault = "A fault of the server; its log has the request id that the answer names."
+    meanings: dict[str, set[str]] = {"500": {fault}}
+    for _, _, call in calls:
+        for status, response in call["responses"].items():
+            if status >= "400":
+                meanings.setdefault(status, set()).add(_cell(response["description"]))
+    lines = ["## Errors", "", "| status | meaning |", "|---|---|"]
+    lines += [f"| {s} | {' '.join(sorted(meanings[s]))} |" for s in sorted(meanings)]
     return "\n".join(lines) + "\n"
 
 
