@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup system demo test check soak bench clean
+.PHONY: setup system demo serve test check soak bench clean
 
 setup: $(INSTALLED)
 
@@ -20,6 +20,11 @@ system:
 
 demo: setup system
 	$(BIN)/tsuzuku -w demo demo
+
+# The API of the demo's workspace, with a page to try it at http://127.0.0.1:8000/docs.
+serve: setup
+	$(BIN)/tsuzuku init demo
+	$(BIN)/tsuzuku -w demo serve
 
 check: setup
 	$(BIN)/ruff check .
