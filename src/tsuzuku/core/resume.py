@@ -196,16 +196,25 @@ def find_checkpoint(
     else:
         candidates = [RunDir(r.path) for r in reversed(list(workspace.run_dirs()))]
     for run in candidates:
-        path = run.checkpoints / bare
-        if Path(bare).name == bare and bare.endswith(checkpoint_files.SUFFIXES) and path.exists():
-            return run, _lasting(
-                checkpoint_files.read(path.resolve() if path.is_symlink() else path)
-            )
+        named = Path(bare).name == bare and bare.endswith(checkpoint_files.SUFFIXES)
+        file = _file(run.checkpoints / bare) if named else None
+        if file is not None:
+            return run, _lasting(checkpoint_files.read(file))
     raise NotFound(
         f"There is no checkpoint {name!r}.",
         "`tsuzuku checkpoints` lists them.",
         code="no_checkpoint",
     )
+
+
+def _file(path: Path) -> Path | None:
+    """The file that a name or a link stands for; None where that is not in the same folder."""
+    if not path.exists():
+        return None
+    if not path.is_symlink():
+        return path
+    real = path.resolve()
+    return path.with_name(real.name) if real.parent == path.parent.resolve() else None
 
 
 def _lasting(checkpoint: CheckpointFile) -> CheckpointFile:
