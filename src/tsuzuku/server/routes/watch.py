@@ -12,6 +12,7 @@ from tsuzuku.core import lineage as lines
 from tsuzuku.core import progress
 from tsuzuku.core.answers import Events, Metrics, Progress, RunInfo, RunList, Status
 from tsuzuku.core.errors import NotFound
+from tsuzuku.core.resume import tip
 from tsuzuku.core.schemas import Run
 from tsuzuku.core.schemas import Status as RunStatus
 from tsuzuku.server.context import Context, Here
@@ -155,7 +156,12 @@ def _chosen(here: Context, running: list[Run], run_id: str | None) -> Run | None
 
 
 def _origin(here: Context, run: Run) -> str | None:
+    """Where the newest attempt went on from; while it begins, where it is about to."""
     attempts = here.store.attempts(run.run_id)
+    if run.status == "starting" and (not attempts or attempts[-1].ended_at is not None):
+        with suppress(NotFound):
+            newest = tip(here.workspace.run_dir(run.run_id))
+            return f"{run.run_id}/{newest.name}" if newest else run.parent
     return attempts[-1].resumed_from if attempts else run.parent
 
 
