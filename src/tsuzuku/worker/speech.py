@@ -11,13 +11,14 @@ import multiprocessing
 import os
 import random
 import shutil
+import sys
 import tempfile
 import unicodedata
-from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, cast
 
@@ -40,6 +41,8 @@ MOST = 100_000
 """Utterances: two days of speech, 6 GB."""
 QUIET = 100
 """Samples up to this size, of 32,767, are silence: espeak-ng ends with a pause."""
+PROBLEM = "problem.txt"
+"""Where a process says, among what it makes, why it could not."""
 PART = 100
 """Utterances that one process speaks."""
 
@@ -69,6 +72,8 @@ class Utterance:
     """Seconds of silence before and after."""
     peak: float
     """Loudness: the largest sample, in 0..1."""
+    noise: int
+    """Seed of the synthesizer's own noise, such as breath."""
 
 
 def make_speech(
@@ -96,10 +101,9 @@ def make_speech(
         (temporary / "wavs").mkdir()
         done = 0
         report(done, len(spoken))
-        with ThreadPoolExecutor(cores()) as pool:
-            for size in pool.map(partial(_in_a_process, temporary), parts):
-                done += size
-                report(done, len(spoken))
+        for size in _spoken(parts, temporary):
+            done += size
+            report(done, len(spoken))
         rows = "".join(f"{u.name}|{u.text}|{u.text}\n" for u in spoken)
         (temporary / "metadata.csv").write_text(rows, encoding="utf-8")
         temporary.chmod(0o755)
@@ -165,6 +169,7 @@ def plan(count: int | None, seed: int, lines: list[str] | None) -> list[Utteranc
                 pitch=generator.randint(*PITCHES),
                 margins=(generator.uniform(0.05, 0.2), generator.uniform(0.05, 0.2)),
                 peak=generator.uniform(0.4, 0.9),
+                noise=generator.randrange(1, 1 << 31),
             )
         )
     return made
@@ -187,20 +192,37 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _in_a_process(folder: Path, part: list[Utterance]) -> int:
-    """Speaks in a process of its own; returns how many there were.
+def _spoken(parts: list[list[Utterance]], folder: Path) -> Iterator[int]:
+    """Speaks each part in a process of its own, one a core at a time; yields how many those were.
 
     Synthesizing leaves traces in espeak-ng that alter what comes next, by a little: only a fresh
     process always says the same.
     """
-    process = _fresh_processes().Process(target=speak, args=(part, folder))
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise TsuzukuError(
-            f"espeak-ng could not speak (its process ended with {process.exitcode})."
-        )
-    return len(part)
+    waiting = parts[::-1]
+    running: dict[int, tuple[Any, int]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < cores():
+                part = waiting.pop()
+                process = _fresh_processes().Process(target=_speak_or_say_why, args=(part, folder))
+                process.start()
+                running[process.sentinel] = process, len(part)
+            for ended in connection.wait(list(running)):
+                process, size = running.pop(cast(int, ended))
+                process.join()
+                if process.exitcode:
+                    said = folder / PROBLEM
+                    why = (
+                        said.read_text(encoding="utf-8")
+                        if said.exists()
+                        else f"exit code {process.exitcode}"
+                    )
+                    raise TsuzukuError(f"The sentences could not be spoken: {why}.")
+                yield size
+    finally:
+        for process, _ in running.values():
+            process.terminate()
+            process.join()
 
 
 @lru_cache
@@ -211,6 +233,14 @@ def _fresh_processes() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "soundfile", "soxr", "espeakng_loader"])
     return context
+
+
+def _speak_or_say_why(part: list[Utterance], folder: Path) -> None:
+    try:
+        speak(part, folder)
+    except Exception as error:
+        (folder / PROBLEM).write_text(" ".join(str(error).split()).rstrip("."), encoding="utf-8")
+        sys.exit(1)
 
 
 def speak(part: list[Utterance], folder: Path) -> None:
@@ -273,6 +303,7 @@ def opened_voice(voice: str) -> Generator[tuple[Say, int]]:
 
         def say(utterance: Utterance) -> NDArray[np.int16]:
             heard.clear()
+            library.espeak_ng_SetRandSeed(ctypes.c_long(utterance.noise))
             library.espeak_SetParameter(_SPEED, utterance.speed, 0)
             library.espeak_SetParameter(_PITCH, utterance.pitch, 0)
             text = utterance.text.encode()
