@@ -163,7 +163,7 @@ def test_a_voice_that_is_not_there_is_named_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(speech.VOICES, "en", ["en-us", "xx-nobody"])
-    with pytest.raises(TsuzukuError, match="could not be spoken: .*no voice 'xx-nobody'"):
+    with pytest.raises(TsuzukuError, match=r"could not be spoken: .*no voice 'xx-nobody'"):
         make_speech(tmp_path / "out", count=4)
     assert list(tmp_path.iterdir()) == []
 
