@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ALL = ("startup", "step_loop", "save_stall", "resume", "curves", "websocket_load")
+ALL = ("startup", "step_loop", "save_stall", "resume", "curves", "server", "websocket_load")
 
 
 def main() -> int:

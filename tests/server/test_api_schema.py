@@ -91,7 +91,8 @@ def good_calls(home: House) -> Iterator[tuple[str, dict[str, Any]]]:
     fresh = {"resume_from_checkpoint": False, "overrides": {SLOW: 0.02}}
     yield "POST /api/train/start", {"body": {**pair, **fresh}}
     home.rest()
-    last = {"path_parameters": {"run_id": run_id, "name": names[-1]}}
+    oldest = api.get("/api/checkpoints", run_id=run_id)["checkpoints"][-1]["name"]
+    last = {"path_parameters": {"run_id": run_id, "name": oldest}}
     yield "DELETE /api/checkpoints/{run_id}/{name}", last
     home.api.wait("the end of the desk", lambda: not home.workers("desk"))
     yield "DELETE /api/models/{name}", model
