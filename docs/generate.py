@@ -29,7 +29,7 @@ NOTE = "<!-- Made by docs/generate.py; edit the code or that script instead. -->
 COMMANDS_HEAD = """\
 # Commands
 
-`tsuzuku [-w DIR] COMMAND …`. Without `-w` the workspace is the current folder.
+`tsuzuku [-w DIR | --server URL] COMMAND …`. Without `-w` the workspace is the current folder.
 
 A run is named by its id (`2026-11-21_19-20-14`). A checkpoint is named by its file name (the newest
 run that has it is meant), by `run_id/name`, or by a path. The links `…-latest.pt` and `…-best.pt`

@@ -80,6 +80,8 @@ class Progress(Answer):
 
 
 class RunInfo(Run):
+    model_config = ConfigDict(extra="ignore")
+
     resumed_from: str | None = None
     """Where the newest attempt went on from."""
     attempts: list[Attempt] = []
@@ -118,6 +120,8 @@ class Events(Answer):
 
 
 class CheckpointInfo(Checkpoint):
+    model_config = ConfigDict(extra="ignore")
+
     size_mb: float
     """Millions of bytes."""
 
