@@ -50,8 +50,9 @@ def _branched_at(store: Store, run_id: str, parent: str) -> int:
     found = store.checkpoints(run_id=origin, name=name, limit=1)
     if found:
         return found[0].global_step
-    attempts = store.attempts(run_id)  # the checkpoint is gone, but its first attempt noted it
-    return attempts[0].start_step if attempts else -1
+    # the checkpoint is gone, but the first attempt that has loaded it noted where that was
+    noted = (a.start_step for a in store.attempts(run_id) if a.resumed_from == parent)
+    return next((step for step in noted if step > 0), -1)
 
 
 def curve(
@@ -66,7 +67,8 @@ def curve(
     ranges: list[tuple[Segment, int | None, int | None]] = []
     for part in parts:
         low = max(part.after + 1, first or 0)
-        high = part.until if last is None else min(last, part.until or last)
+        bounds = [step for step in (last, part.until) if step is not None]
+        high = min(bounds, default=None)
         if high is None or low <= high:
             ranges.append((part, low, high))
     whole = Curve(step=[], value=[], min=[], max=[])
@@ -74,17 +76,29 @@ def curve(
         store.curve(part.run_id, key, points=points, from_step=low, to_step=high)
         for part, low, high in ranges
     ]
-    total = sum(len(piece.step) for piece in pieces)
-    for (part, low, high), found in zip(ranges, pieces, strict=True):
+    shares = _shares([len(piece.step) for piece in pieces], points)
+    for (part, low, high), found, share in zip(ranges, pieces, shares, strict=True):
+        if not share:
+            continue
         piece = found
-        if total > points and piece.step:
-            share = max(1, len(piece.step) * points // total)
+        if share < len(found.step):
             piece = store.curve(part.run_id, key, points=share, from_step=low, to_step=high)
         whole.step += piece.step
         whole.value += piece.value
         whole.min += piece.min
         whole.max += piece.max
     return whole
+
+
+def _shares(sizes: Sequence[int], points: int) -> list[int]:
+    """How many of `points` buckets each piece gets, in proportion; at least one while they last."""
+    total = sum(sizes)
+    if total <= points:
+        return list(sizes)
+    shares = [max(min(size, 1), size * points // total) for size in sizes]
+    while sum(shares) > points:
+        shares[shares.index(max(shares))] -= 1
+    return shares
 
 
 def resumes(store: Store, parts: Sequence[Segment]) -> list[Resume]:

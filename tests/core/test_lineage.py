@@ -1,0 +1,140 @@
+"""Curves of branches, against what a plain walk up the family tree gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tsuzuku.core import lineage
+from tsuzuku.core.schemas import Attempt, Checkpoint, Run
+from tsuzuku.core.store import Store
+
+Plan = list[tuple[int, int, int]]
+"""By run: whose branch it is, after how many of its own steps, and how many it trained itself."""
+
+
+def name(number: int) -> str:
+    return f"2026-11-21_19-20-{number:02}"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    with Store(tmp_path_factory.mktemp("lineage") / "tsuzuku.db") as opened:
+        yield opened
+
+
+def put_run(store: Store, run_id: str, parent: str | None = None) -> None:
+    store.put_run(
+        Run(run_id=run_id, model_name="m", dataset_name="d", status="stopped", created_at=1.0,
+            updated_at=1.0, parent=parent)
+    )  # fmt: skip
+
+
+def put_attempt(store: Store, run_id: str, number: int, start: int, origin: str | None) -> None:
+    store.put_attempt(
+        Attempt(run_id=run_id, attempt=number, pid=1, hostname="h", started_at=float(number),
+                status="stopped", resumed_from=origin, start_step=start)
+    )  # fmt: skip
+
+
+def put_checkpoint(store: Store, run_id: str, step: int) -> str:
+    store.put_checkpoint(
+        Checkpoint(name=f"{step}.pt", run_id=run_id, model_name="m", dataset_name="d", epoch=1,
+                   global_step=step, path="p", size=1, sha256="x", created_at=1.0, metrics={})
+    )  # fmt: skip
+    return f"{run_id}/{step}.pt"
+
+
+FAMILY = st.lists(
+    st.tuples(st.integers(0, 9), st.integers(1, 30), st.integers(0, 40)), min_size=1, max_size=6
+)
+_COUNT = iter(range(10**9))
+
+
+def grown(store: Store, family: Plan) -> tuple[list[str], list[dict[int, float]]]:
+    """The runs, and of each all points of its curve from the very beginning."""
+    first = next(_COUNT)
+    names: list[str] = []
+    wholes: list[dict[int, float]] = []
+    for number, (parent, after, trained) in enumerate(family):
+        run_id = f"2026-11-21_19-20-{first:06}-{number}"
+        inherited: dict[int, float] = {}
+        origin = None
+        at = 0
+        if number:
+            parent %= number
+            began = min(wholes[parent], default=1) if family[parent][2] else None
+            own = len(wholes[parent])
+            at = min(own, max(after, own - family[parent][2] + 1)) if began else own
+            origin = put_checkpoint(store, names[parent], at) if at else None
+            inherited = {s: v for s, v in wholes[parent].items() if s <= at} if at else {}
+            at = at if origin else 0
+        put_run(store, run_id, origin)
+        put_attempt(store, run_id, 1, at, origin)
+        mine = {at + n: number + (at + n) / 1000 for n in range(1, trained + 1)}
+        store.add_points(run_id, "loss", list(mine), list(mine.values()))
+        # what the run would have trained past a later branch's point stays its own
+        names.append(run_id)
+        wholes.append(inherited | mine)
+    return names, wholes
+
+
+@given(FAMILY, st.none() | st.integers(0, 60), st.none() | st.integers(0, 60), st.integers(6, 50))
+@settings(max_examples=40)
+def test_a_branch_shows_its_ancestors_up_to_where_it_began(
+    store: Store, family: Plan, first: int | None, last: int | None, points: int
+) -> None:
+    names, wholes = grown(store, family)
+    for run_id, whole in zip(names, wholes, strict=True):
+        parts = lineage.segments(store, run_id)
+        assert parts[-1].run_id == run_id
+        low, high = first or 0, 10**9 if last is None else last
+        expected = {s: v for s, v in whole.items() if low <= s <= high}
+        found = lineage.curve(store, parts, "loss", 2000, first, last)
+        assert dict(zip(found.step, found.value, strict=True)) == pytest.approx(expected)
+        assert found.step == sorted(expected)
+        few = lineage.curve(store, parts, "loss", points, first, last)
+        assert len(few.step) <= points
+        assert few.step == sorted(set(few.step))
+
+
+def test_an_ancestor_whose_checkpoint_is_gone(store: Store) -> None:
+    """Then it is where the first attempt that had loaded it began."""
+    old, new = name(1), name(2)
+    put_run(store, old)
+    put_run(store, new, f"{old}/gone.pt")
+    put_attempt(store, new, 1, 0, f"{old}/gone.pt")  # it died before it had loaded it
+    put_attempt(store, new, 2, 5, f"{old}/gone.pt")
+    put_attempt(store, new, 3, 7, f"{new}/7.pt")
+    store.add_points(old, "loss", range(1, 11), [1.0] * 10)
+    store.add_points(new, "loss", range(6, 9), [2.0] * 3)
+    parts = lineage.segments(store, new)
+    found = lineage.curve(store, parts, "loss", 100, None, 7)
+    assert found.value == [1.0] * 5 + [2.0] * 2
+    marks = lineage.resumes(store, parts)
+    assert [(m.run_id, m.step) for m in marks] == [(new, 0), (new, 5), (new, 7)]
+
+
+def test_what_an_ancestor_did_after_the_branch_is_not_marked(store: Store) -> None:
+    old, new = name(3), name(4)
+    put_run(store, old)
+    put_run(store, new, put_checkpoint(store, old, 10))
+    put_attempt(store, old, 1, 0, None)
+    put_attempt(store, old, 2, 4, f"{old}/4.pt")
+    put_attempt(store, old, 3, 30, f"{old}/30.pt")
+    put_attempt(store, new, 1, 10, f"{old}/10.pt")
+    marks = lineage.resumes(store, lineage.segments(store, new))
+    assert [(m.run_id, m.step) for m in marks] == [(old, 4), (new, 10)]
+    assert [m.step for m in lineage.resumes(store, lineage.alone(old))] == [4, 30]
+
+
+def test_a_circle_of_parents_ends(store: Store) -> None:
+    """Only a damaged database has one."""
+    one, other = name(5), name(6)
+    put_run(store, one, f"{other}/1.pt")
+    put_run(store, other, f"{one}/1.pt")
+    assert [s.run_id for s in lineage.segments(store, one)] == [other, one]
+    assert [s.run_id for s in lineage.segments(store, "nobody")] == ["nobody"]
