@@ -1,0 +1,112 @@
+"""What a resume would keep, change and lose, said before anything is loaded."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+
+import pytest
+
+from made_runs import begin, checkpoint
+from plain_plugins import TINY
+from tsuzuku.core.answers import Preview
+from tsuzuku.core.preview import preview
+from tsuzuku.core.resume import plan_resume
+from tsuzuku.core.store import Store
+from tsuzuku.core.workspace import RunDir, Workspace
+
+TORCH = importlib.metadata.version("torch").split("+")[0]
+
+
+@pytest.fixture
+def run(workspace: Workspace, store: Store) -> RunDir:
+    """At epoch 2 of 3, saved on this machine with this torch."""
+    made = begin(workspace, store)
+    for epoch in (1, 2):
+        sidecar = checkpoint(made, epoch).path
+        sidecar = sidecar.with_name(sidecar.name + ".json")
+        info = json.loads(sidecar.read_text())
+        here = {"hostname": os.uname().nodename, "device": "cpu", "pytorch_version": TORCH}
+        info["metadata"] |= here
+        sidecar.write_text(json.dumps(info))
+    return made
+
+
+def of(workspace: Workspace, store: Store, target: str, *words: str) -> Preview:
+    return preview(plan_resume(workspace, store, target, list(words)))
+
+
+def verdicts(found: Preview) -> dict[str, str]:
+    assert all(part.why for part in found.components)
+    return {part.name: part.verdict for part in found.components}
+
+
+def test_to_go_on_is_exact_in_every_part(workspace: Workspace, store: Store, run: RunDir) -> None:
+    found = of(workspace, store, run.run_id, "num_epochs=9", "num_workers=2")
+    assert (found.mode, found.run_id, found.epoch) == ("continue", run.run_id, 2)
+    assert found.checkpoint == f"{run.run_id}/tiny-noise-epoch-2.pt"
+    assert (found.global_step, found.total_epochs) == (20, 9)
+    assert set(verdicts(found).values()) == {"exact"}, found.components
+    assert {d.key for d in found.differences} == {"training.num_epochs", "training.num_workers"}
+    assert not any(d.changes_result for d in found.differences)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("learning_rate=0.5", {"optimizer": "approximate", "scheduler": "approximate"}),
+        ("optimizer=SGD", {"optimizer": "lost"}),
+        ("batch_size=4", {"data order": "lost", "randomness": "lost", "scheduler": "approximate"}),
+        ("seed=1", {"data order": "lost", "randomness": "lost"}),
+        ("precision=bf16", {"precision": "approximate"}),
+        ("accumulate_grad_batches=2",
+         {"accumulation": "approximate", "scheduler": "approximate"}),
+        ("model.hidden=9", {"weights": "approximate"}),
+        ("dataset.count=40",
+         {"data order": "lost", "randomness": "lost", "scheduler": "approximate"}),
+        ("scheduler=cosine", {"scheduler": "approximate"}),
+    ],
+)  # fmt: skip
+def test_what_a_branch_changes(
+    workspace: Workspace, store: Store, run: RunDir, word: str, expected: dict[str, str]
+) -> None:
+    found = of(workspace, store, run.run_id, word)
+    assert found.mode == "branch"
+    assert {k: v for k, v in verdicts(found).items() if v != "exact"} == expected
+    assert any(d.changes_result for d in found.differences)
+
+
+def test_an_older_checkpoint_is_branched_from_exactly(
+    workspace: Workspace, store: Store, run: RunDir
+) -> None:
+    found = of(workspace, store, f"{run.run_id}/tiny-noise-epoch-1.pt")
+    assert (found.mode, found.epoch) == ("branch", 1)
+    assert set(verdicts(found).values()) == {"exact"}
+
+
+def test_another_place_another_torch_and_other_source(
+    workspace: Workspace, store: Store, run: RunDir
+) -> None:
+    sidecar = run.checkpoints / "tiny-noise-epoch-2.pt.json"
+    info = json.loads(sidecar.read_text())
+    info["metadata"] |= {"hostname": "elsewhere", "pytorch_version": "2.0.1"}
+    sidecar.write_text(json.dumps(info))
+    (workspace.root / "models" / "tiny.py").write_text(TINY + "\n# another line\n")
+    found = of(workspace, store, run.run_id)
+    changed = {k: v for k, v in verdicts(found).items() if v != "exact"}
+    assert changed == dict.fromkeys(("source code", "libraries", "device"), "approximate")
+    libraries = next(part.why for part in found.components if part.name == "libraries")
+    assert "2.0.1" in libraries
+    assert TORCH in libraries
+
+
+def test_nothing_left_and_nothing_to_go_on_from(
+    workspace: Workspace, store: Store, run: RunDir
+) -> None:
+    run.weights.write_bytes(b"done")
+    found = of(workspace, store, run.run_id, "num_epochs=2")
+    assert (found.mode, found.components) == ("finished", [])
+    empty = begin(workspace, store)
+    found = of(workspace, store, empty.run_id)
+    assert (found.checkpoint, found.components, found.epoch) == (None, [], 0)
