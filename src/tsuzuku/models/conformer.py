@@ -84,7 +84,7 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     size: Literal["tiny", "S", "M", "L"] = "tiny"
-    """With 80 characters: 2, 9, 27 or 110 million parameters."""
+    """With 80 characters: 2, 8, 25 or 104 million parameters."""
     width: int | None = Field(default=None, gt=0)
     """Of the encoder; like the next four, null for what the size says."""
     layers: int | None = Field(default=None, gt=0)
@@ -222,7 +222,8 @@ class Conformer(nn.Module):
         turns = angles.double() * (2 * math.pi / FFT)
         matrix = torch.stack([turns.cos(), -turns.sin()], dim=1).flatten(0, 1)
         matrix = matrix.float().to(audio.device) * self.window
-        return F.conv1d(audio[:, None], matrix[:, None], stride=HOP).transpose(1, 2)
+        parts = F.conv1d(audio[:, None], matrix[:, None], stride=HOP)
+        return parts.transpose(1, 2).contiguous()
 
     def augment(self, features: Tensor, frames: Tensor) -> Tensor:
         """`features` [B, F, 80] with random bands and stretches set to 0, which is their mean."""
@@ -256,7 +257,7 @@ class Conformer(nn.Module):
         middle: Tensor | None = None
         for number, block in enumerate(self.blocks, 1):
             x = block(x, turned, mask)
-            if self.training and self.config.intermediate and number == len(self.blocks) // 2:
+            if self.training and self.config.intermediate and number == (len(self.blocks) + 1) // 2:
                 middle = self.head(x)
         return self.head(x), lengths, middle
 
