@@ -22,8 +22,7 @@ def write(run: RunDir, events: Sequence[Event], *, mend: bool = False) -> None:
         json.dumps({**event.model_dump(), "payload": jsonable(event.payload)}, ensure_ascii=False)
         for event in events
     ]
-    # half a surrogate pair, of a file name that is no UTF-8 say, is written as its escape
-    with run.journal.open("a", encoding="utf-8", errors="backslashreplace") as journal:
+    with run.journal.open("a", encoding="utf-8") as journal:
         if mend:
             journal.write("\n" * _is_torn(run.journal))
         journal.write("\n".join(lines) + "\n")

@@ -110,11 +110,15 @@ class Curve(Record):
 
 
 def jsonable(value: Any) -> Any:
-    """`value` with every NaN and infinity turned into None, which is all that JSON can say."""
+    """`value` as every reader of JSON takes it: NaN and infinity as None, and half a surrogate
+    pair (of a file name that is no UTF-8, say) as its escape.
+    """
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
     if is_tree(value):
-        return {str(k): jsonable(v) for k, v in value.items()}
+        return {jsonable(str(k)): jsonable(v) for k, v in value.items()}
     if is_list(value):
         return [jsonable(v) for v in value]
     return value
