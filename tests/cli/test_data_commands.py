@@ -82,3 +82,19 @@ def test_digits_can_be_made_trained_on_and_drawn(workspace: Workspace) -> None:
     )
     (here / "no.png").write_bytes(b"not a picture")
     assert "is not a picture" in cli(here, "predict", "vae-mnist-best.pt", "no.png", code=2)
+
+
+def test_speech_can_be_made_here_or_elsewhere_from_ones_own_lines(workspace: Workspace) -> None:
+    here = workspace.root
+    said = cli(here, "data", "make", "speech", "--count", "6")
+    assert "dataset.path=data/speech" in said
+    assert len(list((here / "data/speech/wavs").iterdir())) == 6
+    assert "is there already" in cli(here, "data", "make", "speech", code=2)
+    (here / "mine.txt").write_text("Hello there.\nGood bye.\n", encoding="utf-8")
+    words = ["data", "make", "speech", "--text", str(here / "mine.txt"), "-o", str(here / "mine")]
+    assert f"dataset.path={here / 'mine'}" in "".join(cli(here, *words).split("\n"))
+    rows = (here / "mine/metadata.csv").read_text(encoding="utf-8").splitlines()
+    assert [row.split("|")[1] for row in rows] == ["Hello there.", "Good bye."] * 3
+    assert "digits takes no count" in cli(here, "data", "make", "digits", "--count", "3", code=2)
+    gone = cli(here, "data", "make", "speech", "--text", "gone.txt", "-o", "x", code=2)
+    assert "gone.txt is not a UTF-8 text" in "".join(gone.split("\n"))

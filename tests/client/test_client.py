@@ -144,6 +144,8 @@ CALLS: list[tuple[Callable[[Client], Any], type[TsuzukuError], str]] = [
     (lambda c: c.infer(Path("/nowhere.png")), WrongInput, "wrong_input"),
     (lambda c: c.infer(Path(__file__)), WrongInput, "malformed"),
     (lambda c: c.make_dataset("zebras"), NotFound, "unknown_dataset"),
+    (lambda c: c.make_dataset("digits", count=3), WrongInput, "wrong_input"),
+    (lambda c: c.make_dataset("speech", text="Привет"), WrongInput, "wrong_input"),
     (lambda c: c.download_dataset("zebras"), NotFound, "unknown_dataset"),
 ]
 

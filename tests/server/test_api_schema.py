@@ -82,7 +82,8 @@ def good_calls(home: House) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "GET /api/models/{name}/download", model
     yield "POST /api/inference", {"body": {"sample": 1}, **form}
     yield "GET /api/datasets/{name}/samples", {"path_parameters": {"name": "noise"}}
-    yield "POST /api/dataset/make", {"body": {"dataset_name": "digits"}}
+    spoken = {"dataset_name": "speech", "count": 2, "seed": 1, "text": "Hello there."}
+    yield "POST /api/dataset/make", {"body": spoken}
     yield "POST /api/checkpoints/prune", {"body": {"dry_run": True}}
     yield "POST /api/train/resume/preview", {"body": {**pair, "additional_epochs": 1}}
     yield "POST /api/train/resume", {"body": {**pair, "additional_epochs": 50}}

@@ -349,8 +349,29 @@ def data_download(
 
 
 @data.command("make")
-def data_make(context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
-    """Make a data set on the spot (`digits`: scikit-learn's digits in MNIST's format)."""
-    from tsuzuku.cli.datasets import show_made
+def data_make(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    count: Annotated[
+        int | None, typer.Option(min=1, help="speech: how many utterances; 1200 if not given.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="speech: other sentences and voices for another number.")
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(help="speech: a file with the lines to speak, three times each."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Another folder than data/NAME.")
+    ] = None,
+) -> None:
+    """Make a data set on the spot: `digits` or `speech`.
 
-    show_made(context.obj.source, name)
+    `digits` are scikit-learn's digits in MNIST's format. `speech` is spoken by espeak-ng in several
+    voices, in LJSpeech's layout: 36 minutes of everyday sentences, or the lines of a file.
+    """
+    from tsuzuku.cli.datasets import show_made
+    from tsuzuku.core.downloadable import Making
+
+    show_made(context.obj.source, Making(name, count, seed, text), output)

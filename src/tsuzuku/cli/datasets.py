@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TransferSpeedColumn,
+)
 
 from tsuzuku.cli.console import console
 from tsuzuku.cli.source import Source
 from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.config_loader import suggest
-from tsuzuku.core.downloadable import MADE, downloads, target_of
+from tsuzuku.core.downloadable import MADE, Making, downloads, target_of
 from tsuzuku.core.errors import WrongInput, full_stop
 from tsuzuku.core.workspace import Workspace
 
@@ -49,18 +59,25 @@ def download_bar() -> Progress:
     )
 
 
-def make(workspace: Workspace, name: str) -> tuple[str, str]:
+def make(workspace: Workspace, making: Making, output: Path | None = None) -> tuple[str, str]:
     """Where it is, and the path to train on it with."""
     workspace.config()
-    if name not in MADE:
-        raise WrongInput(full_stop(f"{name!r} cannot be made{suggest(name, sorted(MADE))}"))
-    target = workspace.root / MADE[name]
-    for _ in ask_worker(workspace, "make", "--name", name, "--target", str(target)):
-        pass
-    return str(target), MADE[name]
+    place = MADE.get(making.name, "")
+    target = workspace.root / place if output is None else output.absolute()
+    if making.text is not None:
+        making = replace(making, text=making.text.absolute())
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task: TaskID | None = None
+        for answer in ask_worker(workspace, *making.words(target)):
+            if "total" in answer:
+                if task is None:
+                    task = bar.add_task(f"making {making.name}", total=answer["total"])
+                bar.update(task, completed=answer["done"])
+    return str(target), place if output is None else str(target)
 
 
-def show_made(source: Source, name: str) -> None:
+def show_made(source: Source, making: Making, output: Path | None = None) -> None:
     """data make."""
-    place, path = source.make(name)
-    console.print(f"{name} is in {place}; train on it with dataset.path={path}")
+    place, path = source.make(making, output)
+    console.print(f"{making.name} is in {place}; train on it with dataset.path={path}")

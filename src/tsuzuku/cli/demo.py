@@ -10,6 +10,7 @@ from tsuzuku.cli.console import console
 from tsuzuku.cli.local import Local
 from tsuzuku.cli.scaffold import init_workspace
 from tsuzuku.cli.train import train
+from tsuzuku.core.downloadable import Making
 from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.core.workspace import Workspace
 
@@ -48,5 +49,5 @@ def _find_data(workspace: Workspace) -> str:
     except TsuzukuError as error:
         console.print(f"[dim]{error.detail}[/]")
         console.print("Fashion-MNIST cannot be fetched here; making scikit-learn's digits instead.")
-    datasets.show_made(Local(workspace), "digits")
+    datasets.show_made(Local(workspace), Making("digits"))
     return "data/digits"

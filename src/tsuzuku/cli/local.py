@@ -12,6 +12,7 @@ from tsuzuku.cli.train import open_store
 from tsuzuku.core import progress
 from tsuzuku.core.answers import CheckpointInfo, Preview, Progress, Pruned, RunInfo
 from tsuzuku.core.asking import ask_worker
+from tsuzuku.core.downloadable import Making
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound
 from tsuzuku.core.preview import preview
 from tsuzuku.core.pruning import index_anew, prune_all
@@ -116,8 +117,8 @@ class Local:
     def download(self, name: str) -> int:
         return datasets.download(self.workspace, name)
 
-    def make(self, name: str) -> tuple[str, str]:
-        return datasets.make(self.workspace, name)
+    def make(self, making: Making, output: Path | None) -> tuple[str, str]:
+        return datasets.make(self.workspace, making, output)
 
     def _path(self, name: str) -> Path:
         if Path(name).is_file():

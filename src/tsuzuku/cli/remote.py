@@ -19,6 +19,7 @@ from tsuzuku.core.answers import (
     Pruned,
     RunInfo,
 )
+from tsuzuku.core.downloadable import Making
 from tsuzuku.core.errors import NotFound, WrongInput
 from tsuzuku.core.trees import Tree
 from tsuzuku.core.workspace import write_atomically
@@ -121,8 +122,13 @@ class Remote:
 
         return download(self.client, name)
 
-    def make(self, name: str) -> tuple[str, str]:
-        path = self.client.make_dataset(name).message
+    def make(self, making: Making, output: Path | None) -> tuple[str, str]:
+        if output is not None:
+            raise WrongInput("A server makes data sets in its own workspace, without --output.")
+        options: Tree = {"count": making.count, "seed": making.seed}
+        if making.text is not None:
+            options["text"] = _lines(making.text)
+        path = self.client.make_dataset(making.name, **options).message
         return path, path
 
     def _find(self, name: str) -> CheckpointDetails:
@@ -133,3 +139,10 @@ class Remote:
                 raise
             hint = f"{name} is a file here; with --server a checkpoint of the server is named."
             raise NotFound(error.detail, hint, code=error.code) from None
+
+
+def _lines(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
+        raise WrongInput(f"{path} is not a UTF-8 text that can be read: {error}.") from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tsuzuku.core.answers import CheckpointInfo, Preview, Progress, Pruned, RunInfo
+from tsuzuku.core.downloadable import Making
 from tsuzuku.core.trees import Tree
 
 
@@ -64,6 +65,6 @@ class Source(Protocol):
 
     def download(self, name: str) -> int: ...
 
-    def make(self, name: str) -> tuple[str, str]:
+    def make(self, making: Making, output: Path | None) -> tuple[str, str]:
         """Make a data set: where it is, and the `dataset.path` to train on it with."""
         ...

@@ -215,9 +215,19 @@ class Client(Watching):
         body = {"dataset_name": name}
         return self._call(a.Message, "POST", "/api/dataset/download", body=body)
 
-    def make_dataset(self, name: str) -> a.Message:
-        """Let the server make a data set; the message says where it is."""
-        body = {"dataset_name": name}
+    def make_dataset(
+        self,
+        name: str,
+        *,
+        count: int | None = None,
+        seed: int | None = None,
+        text: str | None = None,
+    ) -> a.Message:
+        """Let the server make a data set; the message says where it is.
+
+        `speech` takes how many utterances, a seed, and the lines to speak.
+        """
+        body = {"dataset_name": name, "count": count, "seed": seed, "text": text}
         return self._call(a.Message, "POST", "/api/dataset/make", body=body, patience=LONG)
 
     # The server

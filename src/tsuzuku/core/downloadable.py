@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tsuzuku.core import plugin_files
+from tsuzuku.core.config_loader import suggest
+from tsuzuku.core.errors import NotFound, WrongInput, full_stop
 from tsuzuku.core.plugin_files import PluginFile
 from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.core.workspace import Workspace
@@ -15,6 +18,34 @@ MADE = {"digits": "data/digits", "speech": "data/speech"}
 
 MADE_FOR = {"digits": "mnist", "speech": "ljspeech"}
 """The data set that reads what is made."""
+
+
+@dataclass(frozen=True)
+class Making:
+    """What is to be made; `count`, `seed` and `text` are for speech alone."""
+
+    name: str
+    count: int | None = None
+    """Utterances."""
+    seed: int | None = None
+    text: Path | None = None
+    """A file with the lines to speak."""
+
+    def words(self, target: Path) -> list[str]:
+        """The worker's command; raises NotFound or WrongInput for what cannot be made."""
+        if self.name not in MADE:
+            known = suggest(self.name, sorted(MADE))
+            detail = full_stop(f"{self.name!r} cannot be made{known}")
+            raise NotFound(detail, code="unknown_dataset")
+        words = ["make", "--name", self.name, "--target", str(target)]
+        for option in ("count", "seed", "text"):
+            value = getattr(self, option)
+            if value is not None and self.name != "speech":
+                raise WrongInput(f"{self.name} takes no {option}; speech does.")
+            if value is not None:
+                # one word: a value may begin with a dash
+                words.append(f"--{option}={value}")
+        return words
 
 
 def downloads(workspace: Workspace) -> dict[str, Tree]:

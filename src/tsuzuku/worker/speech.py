@@ -126,16 +126,16 @@ def lines_of(path: Path) -> list[str]:
         if not text:
             continue
         if len(text) > LONGEST_LINE:
-            raise WrongInput(f"{path}, line {number}: more than {LONGEST_LINE} characters.")
+            raise WrongInput(f"{path.name}, line {number}: more than {LONGEST_LINE} characters.")
         odd = next((c for c in text if c.isalpha() and not _can_be_read(c)), None)
         if odd is not None:
             hint = "Japanese has to be in kana." if "\u4e00" <= odd <= "\u9fff" else ""
-            raise WrongInput(f"{path}, line {number}: no voice here can read {odd!r}.", hint)
+            raise WrongInput(f"{path.name}, line {number}: no voice here can read {odd!r}.", hint)
         if not any(c.isalnum() for c in text):
-            raise WrongInput(f"{path}, line {number}: {text!r} has nothing to say.")
+            raise WrongInput(f"{path.name}, line {number}: {text!r} has nothing to say.")
         spoken.append(text)
     if not spoken:
-        raise WrongInput(f"{path} has no lines to speak.")
+        raise WrongInput(f"{path.name} has no lines to speak.")
     return spoken
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -13,7 +14,7 @@ from tsuzuku.core import plugin_files
 from tsuzuku.core.answers import DatasetInfo, Datasets, Message, Samples
 from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.config_loader import suggest
-from tsuzuku.core.downloadable import MADE, MADE_FOR, downloads_of
+from tsuzuku.core.downloadable import MADE, MADE_FOR, Making, downloads_of
 from tsuzuku.core.errors import NotFound, TsuzukuError, full_stop
 from tsuzuku.core.plugin_files import PluginFile
 from tsuzuku.core.trees import Tree
@@ -33,6 +34,20 @@ class Named(BaseModel):
     )
 
     dataset_name: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class Made(Named):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"dataset_name": "digits"}]},
+        use_attribute_docstrings=True,
+    )
+
+    count: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """`speech`: how many utterances; 1,200 if nobody says."""
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+    """`speech`: other sentences and voices."""
+    text: Annotated[str, Field(max_length=100_000)] | None = None
+    """`speech`: the lines to speak, three times each."""
 
 
 @router.get("/datasets", responses=problems(400, 422))
@@ -86,18 +101,18 @@ def download(body: Named, here: Here) -> Message:
 
 
 @router.post("/dataset/make", responses=problems(400, 404, 409, 422))
-def make(body: Named, here: Here) -> Message:
-    """Make a data set on the spot (`digits`)."""
-    name = body.dataset_name
-    if name not in MADE:
-        raise NotFound(
-            full_stop(f"{name!r} cannot be made{suggest(name, sorted(MADE))}"),
-            code="unknown_dataset",
-        )
-    target = here.workspace.root / MADE[name]
-    for _ in ask_worker(here.workspace, "make", "--name", name, "--target", str(target)):
-        pass
-    return Message(message=MADE[name])
+def make(body: Made, here: Here) -> Message:
+    """Make a data set on the spot: `digits`, or `speech` (half a minute on two cores)."""
+    place = MADE.get(body.dataset_name, "")
+    with TemporaryDirectory(prefix="tsuzuku-") as folder:
+        text = None
+        if body.text is not None:
+            text = Path(folder, "text")
+            text.write_text(body.text, encoding="utf-8", errors="replace")
+        making = Making(body.dataset_name, body.count, body.seed, text)
+        for _ in ask_worker(here.workspace, *making.words(here.workspace.root / place)):
+            pass
+    return Message(message=place)
 
 
 def _plugin(here: Context, name: str) -> PluginFile:
