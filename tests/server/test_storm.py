@@ -130,7 +130,7 @@ class Storm:
         killed = 0
         while killed < kills and not run.weights.exists():
             # most of the time a worker is given enough to get on; sometimes not even to begin
-            time.sleep(self.chance.uniform(0, self.startup + 0.7 * self.training))
+            time.sleep(self.chance.uniform(0, self.startup + 0.4 * self.training))
             if run.weights.exists():
                 break
             self.strike(run_id)

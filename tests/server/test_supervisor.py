@@ -128,7 +128,7 @@ def test_a_restart_goes_on_with_what_the_run_began_with(home: House) -> None:
     assert run["status"] == "completed", run
     assert [a["attempt"] for a in run["attempts"]] == [1, 2, 3]
     assert [a["status"] for a in run["attempts"]] == ["crashed", "crashed", "completed"]
-    assert run["attempts"][2]["start_step"] >= 2
+    assert run["attempts"][2]["start_step"] >= 1
     assert len([line for line in home.log(run_id) if "is restarted in" in line]) == 2
     newest = home.api.get("/api/runs", limit=1)["runs"][0]
     assert newest["run_id"] == run_id, "it did not branch"
