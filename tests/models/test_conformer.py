@@ -138,7 +138,7 @@ def test_features_are_normalized_log_mels_whatever_the_transform() -> None:
     logs = [
         np.log(
             (np.abs(np.fft.rfft(padded[at * 160 : at * 160 + 400] * window, 512)) ** 2)
-            @ conformer.mel_filters()[::2].double().numpy()
+            @ conformer.mel_filters().double().numpy()
             + 1e-6
         )
         for at in range(101)
@@ -148,7 +148,7 @@ def test_features_are_normalized_log_mels_whatever_the_transform() -> None:
 
 
 def test_mel_bands_cover_what_is_heard() -> None:
-    filters = conformer.mel_filters()[::2]
+    filters = conformer.mel_filters()
     for hertz in (100, 440, 1000, 3000, 7000):
         band = int(filters[round(hertz / 31.25)].argmax())
         centre = 700 * (10 ** ((band + 1) * 2840.023 / 81 / 2595) - 1)

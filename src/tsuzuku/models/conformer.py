@@ -139,7 +139,9 @@ class Conformer(nn.Module):
         self.config = config
         self.vocabulary = vocabulary
         self.words = None if config.word_list is None else Words(config.word_list)
-        self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
+        edge = (FFT - WINDOW) // 2
+        window = F.pad(torch.hann_window(WINDOW), (edge, edge))
+        self.register_buffer("window", window, persistent=False)
         self.register_buffer("filters", mel_filters(), persistent=False)
         self.subsample = nn.ModuleList(
             nn.Conv1d(channels, width, 3, stride=2, padding=1) for channels in (MELS, width)
@@ -202,8 +204,9 @@ class Conformer(nn.Module):
         program that runs exported models has.
         """
         with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):
-            parts = self._spectrum(F.pad(audio.float(), (WINDOW // 2, WINDOW // 2)), by_matrix)
-            mels = torch.log(parts.square_() @ self.filters + 1e-6)
+            real, imaginary = self._spectrum(F.pad(audio.float(), (FFT // 2, FFT // 2)), by_matrix)
+            power = torch.addcmul(real.square(), imaginary, imaginary)
+            mels = torch.log(power @ self.filters + 1e-6)
             frames = lengths // HOP + 1
             mask = (torch.arange(mels.shape[1], device=mels.device) < frames[:, None])[..., None]
             count = frames[:, None, None]
@@ -212,18 +215,17 @@ class Conformer(nn.Module):
             # a little more than 0 for recordings in which a band is silent throughout
             return mels * torch.rsqrt(variance + 1e-2), frames
 
-    def _spectrum(self, audio: Tensor, by_matrix: bool) -> Tensor:
-        """[B, F, 514]: the real and the imaginary part of each bin in turn."""
+    def _spectrum(self, audio: Tensor, by_matrix: bool) -> tuple[Tensor, Tensor]:
+        """The real and the imaginary parts, both [B, F, 257]."""
         if not by_matrix:
-            transform = cast(Any, torch.fft).rfft
-            spectrum = transform(audio.unfold(-1, WINDOW, HOP) * self.window, FFT)
-            return torch.view_as_real(spectrum).flatten(-2)
-        angles = torch.outer(torch.arange(FFT // 2 + 1), torch.arange(WINDOW)) % FFT
+            spectrum = cast(Any, torch.fft).rfft(audio.unfold(-1, FFT, HOP) * self.window)
+            return spectrum.real, spectrum.imag
+        angles = torch.outer(torch.arange(FFT // 2 + 1), torch.arange(FFT)) % FFT
         turns = angles.double() * (2 * math.pi / FFT)
-        matrix = torch.stack([turns.cos(), -turns.sin()], dim=1).flatten(0, 1)
-        matrix = matrix.float().to(audio.device) * self.window
-        parts = F.conv1d(audio[:, None], matrix[:, None], stride=HOP)
-        return parts.transpose(1, 2).contiguous()
+        matrix = torch.cat([turns.cos(), turns.sin()]).float().to(audio.device) * self.window
+        parts = F.conv1d(audio[:, None], matrix[:, None], stride=HOP).transpose(1, 2)
+        real, imaginary = parts.contiguous().chunk(2, dim=-1)
+        return real, imaginary
 
     def augment(self, features: Tensor, frames: Tensor) -> Tensor:
         """`features` [B, F, 80] with random bands and stretches set to 0, which is their mean."""
@@ -420,15 +422,14 @@ def ctc(logits: Tensor, lengths: Tensor, batch: Mapping[str, Any]) -> Tensor:
 
 
 def mel_filters() -> Tensor:
-    """[514, 80]: triangles over the bins of a power spectrum, evenly spaced in mel (O'Shaughnessy
-    1987) from 0 to 8000 Hz, each with its peak at 1; each row twice, for both parts of a bin."""
+    """[257, 80]: triangles over the bins of a power spectrum, evenly spaced in mel (O'Shaughnessy
+    1987) from 0 to 8000 Hz, each with its peak at 1."""
     top = 2595 * math.log10(1 + RATE / 2 / 700)
     corners = 700 * (10 ** (torch.linspace(0, top, MELS + 2, dtype=torch.float64) / 2595) - 1)
     bins = torch.linspace(0, RATE / 2, FFT // 2 + 1, dtype=torch.float64)[:, None]
     low, peak, high = corners[:-2], corners[1:-1], corners[2:]
     rising, falling = (bins - low) / (peak - low), (high - bins) / (high - peak)
-    triangles = torch.minimum(rising, falling).clamp_min(0).float()
-    return triangles.repeat_interleave(2, dim=0)
+    return torch.minimum(rising, falling).clamp_min(0).float()
 
 
 class Symbol(NamedTuple):
