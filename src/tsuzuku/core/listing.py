@@ -67,33 +67,33 @@ def runs(
         [*bound, -1 if limit is None else limit, offset],
     ).fetchall()
     attempts = _attempts(db, [run for run, _ in rows])
+    if crashed:
+        rows = [(run, _as_crashed(item) if run in crashed else item) for run, item in rows]
     texts: list[str] = []
     for run, item in rows:
-        if run in crashed:
-            item = json.dumps({**json.loads(item), "status": "crashed"}, ensure_ascii=False)
-        own = attempts.get(run, [])
-        origin = "null"
-        if own:
-            own.sort()  # by their number
-            if own[-1][1] is not None:
-                origin = json.dumps(own[-1][1], ensure_ascii=False)
-        listed = ",".join([text for _, _, text in own])
-        texts.append(f'{item[:-1]},"resumed_from":{origin},"attempts":[{listed}]}}')
+        origin, own = attempts.get(run, (None, ""))
+        quoted = "null" if origin is None else json.dumps(origin, ensure_ascii=False)
+        texts.append(f'{item[:-1]},"resumed_from":{quoted},"attempts":[{own}]}}')
     return texts
+
+
+def _as_crashed(item: str) -> str:
+    return json.dumps({**json.loads(item), "status": "crashed"}, ensure_ascii=False)
 
 
 def _attempts(
     db: sqlite3.Connection, run_ids: Collection[str]
-) -> dict[str, list[tuple[int, str | None, str]]]:
-    """By run: each attempt's number, where it went on from, and all of it as JSON."""
-    query = "SELECT run_id, attempt, resumed_from, item FROM attempts"
-    if len(run_ids) <= 100:
-        rows = db.execute(f"{query} WHERE run_id IN ({_marks(run_ids)})", [*run_ids])
-    else:
-        rows = db.execute(query)
-    attempts: dict[str, list[tuple[int, str | None, str]]] = {}
-    for run, number, origin, item in rows:
-        attempts.setdefault(run, []).append((number, origin, item))
+) -> dict[str, tuple[str | None, str]]:
+    """By run: where its newest attempt went on from, and all of them as JSON with commas."""
+    query = "SELECT run_id, resumed_from, item FROM attempts"
+    if few := len(run_ids) <= 100:
+        query += f" WHERE run_id IN ({_marks(run_ids)})"
+    attempts: dict[str, tuple[str | None, str]] = {}
+    for run, origin, item in db.execute(
+        f"{query} ORDER BY run_id, attempt", [*run_ids] if few else []
+    ):
+        items = f"{attempts[run][1]},{item}" if run in attempts else item
+        attempts[run] = origin, items
     return attempts
 
 
