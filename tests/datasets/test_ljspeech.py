@@ -393,3 +393,22 @@ def test_the_fingerprint_knows_the_data_wherever_it_is(tmp_path: Path) -> None:
     soundfile.write(path, sound // 2, rate)
     ljspeech.survey_of.cache_clear()  # as in the next process: nothing else has changed
     assert opened(tmp_path / "b").fingerprint() != first
+
+
+def test_a_person_can_look_into_it(tmp_path: Path) -> None:
+    from tsuzuku.core.plugin_files import find
+    from tsuzuku.core.settings import TrainingSettings
+    from tsuzuku.worker.browse import open_dataset, overview, samples
+
+    broken_corpus(tmp_path / "d")
+    settings = {"path": str(tmp_path / "d"), "cache": None, "max_seconds": 20}
+    dataset = open_dataset(find("datasets", "ljspeech", tmp_path), settings, TrainingSettings())
+    seen = overview(dataset)
+    assert seen["path"] == str(tmp_path / "d")
+    assert sum(seen["splits"].values()) == len(SENTENCES) + 2
+    assert len(seen["report"]) == 15
+    (shown,) = samples(dataset, "validation", 0, 1)["samples"]
+    heard, read = shown["outputs"]["audio"], shown["outputs"]["text"]
+    assert heard["sample_rate"] == 16_000
+    assert heard["seconds"] == pytest.approx(len(read["value"]) * 0.06, abs=0.01)
+    assert read["value"] == SENTENCES[int(read["id"][1:])]
