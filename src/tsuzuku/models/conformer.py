@@ -29,11 +29,11 @@ MODEL = "Conformer"
 
 TRAINING = {
     "optimizer": "AdamW",
-    "learning_rate": 2e-3,
+    "learning_rate": 3e-3,
     "betas": [0.9, 0.98],
     "weight_decay": 0.01,
     "scheduler": "cosine",
-    "warmup_steps": 150,
+    "warmup_steps": 100,
     "grad_clip_thresh": 1.0,
     "batch_size": 16,
     "num_epochs": 20,
@@ -86,25 +86,27 @@ class Config(BaseModel):
     size: Literal["tiny", "S", "M", "L"] = "tiny"
     """With 80 characters: 2, 8, 25 or 104 million parameters."""
     width: int | None = Field(default=None, gt=0)
-    """Of the encoder; like the next four, null for what the size says."""
+    """Of the encoder; null for what the size says."""
     layers: int | None = Field(default=None, gt=0)
+    """Blocks of the encoder; null for what the size says."""
     heads: int | None = Field(default=None, gt=0)
+    """Of attention; null for what the size says."""
     kernel: int | None = Field(default=None, gt=0)
-    """Frames of 40 ms that the convolution module sees; an odd number."""
+    """Frames of 40 ms that the convolution module sees, an odd number; null for the size's."""
     expansion: int | None = Field(default=None, gt=0)
-    """How many times wider than the encoder its feed-forward modules are."""
+    """How many times wider than the encoder its feed-forward is; null for what the size says."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of each module's output that is dropped in training, in steps of 1/256."""
     intermediate: float = Field(default=0.0, ge=0, lt=1)
     """Weight of a second CTC loss in the middle (Lee and Watanabe 2021, arXiv:2102.03216)."""
     frequency_masks: int = Field(default=2, ge=0)
-    """SpecAugment (Park et al. 2019, arXiv:1904.08779): bands that are hidden in training, ..."""
+    """Stripes of mel bands that are hidden in training (SpecAugment, arXiv:1904.08779)."""
     frequency_mask_width: int = Field(default=20, ge=0, le=MELS)
-    """... of at most so many of 80 mel bands each; and ..."""
+    """The most of the 80 mel bands that one of them hides."""
     time_masks: int = Field(default=5, ge=0)
-    """... stretches of time that are hidden, ..."""
+    """Stretches of time that are hidden in training."""
     time_mask_share: float = Field(default=0.05, ge=0, le=1)
-    """... of at most this share of the sound each."""
+    """The largest share of the sound that one of them hides."""
     vocabulary: list[str] | None = None
     """What an output stands for, "" (blank) first; null for what the data set has."""
     beam: int = Field(default=1, ge=1)
