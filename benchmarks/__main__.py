@@ -10,7 +10,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-ALL = ("startup", "step_loop", "save_stall", "resume", "curves", "server", "websocket_load")
+ALL = (
+    "startup",
+    "step_loop",
+    "save_stall",
+    "resume",
+    "curves",
+    "server",
+    "websocket_load",
+    "speech_loading",
+)
 
 
 def main() -> int:
