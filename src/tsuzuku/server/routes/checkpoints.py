@@ -38,7 +38,9 @@ router = APIRouter(prefix="/api/checkpoints", tags=["checkpoints"], route_class=
 
 class Export(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"format": "safetensors", "half": True}]}
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"format": "safetensors", "half": True}]},
     )
 
     format: Literal["safetensors", "onnx", "torchscript", "pt2"] = "safetensors"
@@ -46,19 +48,19 @@ class Export(BaseModel):
 
 
 class Pin(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     pinned: bool = True
 
 
 class Evaluate(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     dataset_name: str | None = None
 
 
 class Prune(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     dry_run: bool = True
 

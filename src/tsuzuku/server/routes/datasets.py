@@ -30,7 +30,7 @@ MAX_FILES = 200_000
 
 class Named(BaseModel):
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"dataset_name": "mnist"}]}
+        extra="forbid", strict=True, json_schema_extra={"examples": [{"dataset_name": "mnist"}]}
     )
 
     dataset_name: Annotated[str, Field(min_length=1, max_length=100)]

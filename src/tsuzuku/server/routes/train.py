@@ -40,7 +40,7 @@ RunId = Annotated[str, Field(max_length=40)]
 class Asked(BaseModel):
     """What start and resume have in common."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     model_name: Name
     dataset_name: Name
