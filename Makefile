@@ -33,7 +33,7 @@ check: setup
 	$(BIN)/lint-imports
 
 test: setup system check
-	$(BIN)/pytest -m "not soak"
+	$(BIN)/pytest -m "not soak" --durations 15
 
 soak: setup system
 	$(BIN)/pytest -m soak --timeout 7200
