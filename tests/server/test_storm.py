@@ -130,7 +130,7 @@ class Storm:
         killed = 0
         while killed < kills and not run.weights.exists():
             # most of the time a worker is given enough to get on; sometimes not even to begin
-            time.sleep(self.chance.uniform(0, self.startup + 0.4 * self.training))
+            time.sleep(self.chance.uniform(0, self.startup + min(0.4 * self.training, 4.0)))
             if run.weights.exists():
                 break
             self.strike(run_id)
@@ -202,6 +202,7 @@ def storm(root: Path, kills: int, body: dict[str, Any]) -> None:
         while killed < kills:
             run, met = weather.stormy(kills - killed)
             killed, runs = killed + met, runs + 1
+            print(f"run {runs} met {met} kills, {killed} in all", flush=True)
             compare(store, quiet, run)
             weather.until_still(run.run_id)
             check_story(store, run)
@@ -238,4 +239,4 @@ def test_fifty_rounds_of_kills_change_nothing(tmp_path: Path) -> None:
         "num_workers": 1,
     }
     names = {"model_name": "vae", "dataset_name": "mnist", "limit_samples": 4000, "batch_size": 64}
-    storm(root, 50, {**names, "epochs": 5, "overrides": settings})
+    storm(root, 50, {**names, "epochs": 20, "overrides": settings})
