@@ -175,7 +175,7 @@ def test_a_sample_is_one_that_the_run_validates_on(place: Place) -> None:
 def test_outputs_of_every_type(place: Place) -> None:
     answer = place.predict("all")
     outputs = answer["outputs"]
-    assert outputs["text"] == {"type": "text", "value": "あ\ud800"}
+    assert outputs["text"] == {"type": "text", "value": "あ\\ud800"}
     assert outputs["number"] == {"type": "number", "value": None}
     assert outputs["tensor"] == {"type": "number", "value": 3}
     image = outputs["image"]
