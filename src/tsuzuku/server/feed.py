@@ -26,7 +26,7 @@ log = logging.getLogger("tsuzuku.feed")
 PAUSE = 0.025
 """Seconds between two looks at the database."""
 
-REST = 2.0
+REST = 1.0
 """Handing out takes at most one part in 1 + REST of a processor: training wants the rest."""
 
 SPAN = 1024
