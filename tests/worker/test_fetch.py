@@ -371,6 +371,7 @@ def test_archives_become_folders(
         ("a.zip", zip_of([("a", b"0" * 10**7)]), "more than 100 bytes"),
         ("a.zip", zip_of([("a", b"x"), ("b", b"y")])[:-30], "cannot be unpacked"),
     ],
+    ids=lambda part: "archive" if isinstance(part, bytes) else part,  # its bytes have the time
 )
 def test_hostile_and_broken_archives_leave_nothing(
     tmp_path: Path, serve: Callable[..., Server], name: str, archive: bytes, problem: str

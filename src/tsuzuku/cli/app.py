@@ -128,11 +128,11 @@ def serve(
     ] = None,
     no_dashboard: Annotated[bool, typer.Option("--no-dashboard", help="Only the API.")] = False,
 ) -> int:
-    """Serve the workspace: HTTP and WebSocket API. Trainings outlive the server."""
+    """Serve the workspace: dashboard, HTTP and WebSocket API. Trainings outlive the server."""
     from tsuzuku.server.run import serve as run_server
 
-    _ = no_dashboard
-    return run_server(context.obj.workspace("serve serves a folder here"), host, port)
+    workspace = context.obj.workspace("serve serves a folder here")
+    return run_server(workspace, host, port, dashboard=not no_dashboard)
 
 
 @app.command()

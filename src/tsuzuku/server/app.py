@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 from fastapi import FastAPI
@@ -21,6 +21,7 @@ from tsuzuku.core.settings import ServerSettings
 from tsuzuku.core.workspace import Workspace
 from tsuzuku.server.catalog import Catalog
 from tsuzuku.server.context import Context
+from tsuzuku.server.dashboard import Dashboard
 from tsuzuku.server.desk import Desk
 from tsuzuku.server.feed import Feed
 from tsuzuku.server.fetching import Fetching
@@ -53,20 +54,31 @@ ROUTERS = (
 
 
 def create_app(
-    workspace: Workspace, *, host: str = "127.0.0.1", token: str | None = None
+    workspace: Workspace,
+    *,
+    host: str = "127.0.0.1",
+    token: str | None = None,
+    dashboard: str | None = None,
 ) -> FastAPI:
     """The application of a workspace, to be served on `host`; beyond loopback it needs a `token`.
+
+    With `dashboard`, the address at which it will itself be reached from this machine, it has the
+    dashboard at `/`.
 
     Raises WrongInput where the folder is no workspace or its settings are wrong.
     """
     settings = workspace.config().settings.server
     context = _context(workspace, settings)
+    page: Dashboard | None = None
+    if dashboard is not None:
+        secrets = {"server": dashboard} | ({"token": token} if token is not None else {})
+        page = Dashboard(secrets, settings.max_upload_mb)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         threading.Thread(target=_look_at_plugins, args=(context,), daemon=True).start()
         context.supervisor.start()
-        async with context.feed:
+        async with context.feed, page or nullcontext():
             yield
         await run_in_threadpool(context.supervisor.close)
         await run_in_threadpool(context.desk.close, 5.0)
@@ -87,7 +99,10 @@ def create_app(
     for router in ROUTERS:
         app.include_router(router, responses=problems(*ANYWHERE))
     app.router.routes.extend(event_routes(context.feed, workspace))
-    app.add_api_route("/", _home, include_in_schema=False)
+    if page is None:
+        app.add_api_route("/", _home, include_in_schema=False)
+    else:
+        app.mount("/", page)  # last: it takes what no route before it has
     handle_errors(app)
     app.add_exception_handler(Exception, internal_error)
     policy = Policy(

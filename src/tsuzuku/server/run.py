@@ -22,7 +22,13 @@ GOODBYE = 5
 """Seconds that requests may take to end when the server does."""
 
 
-def serve(workspace: Workspace, host: str | None = None, port: int | None = None) -> int:
+def serve(
+    workspace: Workspace,
+    host: str | None = None,
+    port: int | None = None,
+    *,
+    dashboard: bool = True,
+) -> int:
     """Serve a workspace until SIGINT or SIGTERM; trainings go on after that.
 
     Raises WrongInput for a folder that is no workspace or wrong settings, Busy where another
@@ -32,7 +38,8 @@ def serve(workspace: Workspace, host: str | None = None, port: int | None = None
     host, port = host or settings.host, port or settings.port
     token, made = token_for(workspace, settings, host)
     logs.configure()
-    app = create_app(workspace, host=host, token=token)
+    here = f"http://{_own_name(host)}:{port}" if dashboard else None
+    app = create_app(workspace, host=host, token=token, dashboard=here)
     # not before the app is made, which may make the database again: that looks at this lock, and
     # to close the file of a lock that one holds oneself is to release it
     lock = _take(workspace)
@@ -89,6 +96,12 @@ def _listen(host: str, port: int) -> socket.socket:
             code="address_in_use",
         ) from None
     return listening
+
+
+def _own_name(host: str) -> str:
+    """Where a server that listens on `host` is reached from its own machine."""
+    own = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"[{own}]" if ":" in own else own
 
 
 def _greet(host: str, port: int, token: str | None, made: bool, workspace: Workspace) -> None:

@@ -1,0 +1,1 @@
+"""The dashboard: a thin Streamlit client of the HTTP API, Japanese first."""
