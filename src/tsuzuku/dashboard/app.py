@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
+from tsuzuku.dashboard import places
 from tsuzuku.dashboard.pages import checkpoints, datasets, main, models, runs
-from tsuzuku.dashboard.words import LANGUAGE, Both, speaker
+from tsuzuku.dashboard.places import Place
+from tsuzuku.dashboard.words import ADDRESS, LANGUAGE
 
-say = speaker(
-    {
-        "main": Both("🏠 メイン", "🏠 Main"),
-        "models": Both("🤖 モデル", "🤖 Models"),
-        "checkpoints": Both("📂 チェックポイント", "📂 Checkpoints"),
-        "runs": Both("📈 学習履歴", "📈 Runs"),
-        "datasets": Both("📚 データ", "📚 Data"),
-    }
-)
-PAGES = {
+PAGES: dict[Place, Callable[[], None]] = {
     "main": main.page,
     "models": models.page,
     "checkpoints": checkpoints.page,
@@ -26,14 +21,10 @@ PAGES = {
 
 
 def run() -> None:
-    if st.query_params.get("lang") == "en":
+    if st.query_params.get(ADDRESS) == "en":
         st.session_state[LANGUAGE] = "en"
     st.set_page_config(page_title="Tsuzuku", page_icon="🔁", layout="wide")
-    pages = [
-        st.Page(page, title=say(name), url_path=name, default=name == "main")
-        for name, page in PAGES.items()
-    ]
-    st.navigation(pages, position="top").run()
+    st.navigation(places.declare(PAGES), position="top").run()
 
 
 run()

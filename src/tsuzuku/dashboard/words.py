@@ -9,7 +9,9 @@ import streamlit as st
 
 Language = Literal["ja", "en"]
 LANGUAGE = "language"
-"""The name in the session's state, and in the page's address (`?lang=en`)."""
+"""The language's name in the session's state."""
+ADDRESS = "lang"
+"""Its name in the page's address: `?lang=en`."""
 
 
 class Both(NamedTuple):

@@ -1,0 +1,113 @@
+"""A browser that looks at the dashboard, and what it complains about."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    # a microphone that hears a tone, and nobody to ask whether it may
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+PATIENCE = 30_000
+"""Milliseconds in which a page is drawn, or what is waited for has come."""
+AT_REST = '[data-testid="stApp"][data-test-script-state="notRunning"]'
+
+expect.set_options(timeout=PATIENCE)
+
+
+class Complaints(list[str]):
+    """Errors in the console, scripts that failed, requests to other hosts.
+
+    A test that ends a server under an open page clears them: the browser says so too.
+    """
+
+    def watch(self, context: BrowserContext) -> None:
+        context.on("console", self._said)
+        context.on("weberror", lambda error: self.append(f"script error: {error.error}"))
+        context.on("request", self._asked)
+
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.append(f"console: {message.text} ({message.location})")
+
+    def _asked(self, request: Request) -> None:
+        url = urlsplit(request.url)
+        if url.scheme in ("http", "https", "ws", "wss") and url.hostname != "127.0.0.1":
+            self.append(f"foreign request: {request.url}")
+
+
+@contextmanager
+def visit(
+    browser: Browser, complaints: Complaints, *, width: int = 1280, **options: Any
+) -> Iterator[Page]:
+    """A page of a visitor of their own: cookies, storage, Japanese, `width` pixels wide."""
+    size = {"width": width, "height": 900}
+    options = {"locale": "ja-JP", "timezone_id": "Asia/Tokyo", "viewport": size, **options}
+    context = browser.new_context(**options)
+    context.set_default_timeout(PATIENCE)
+    complaints.watch(context)
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
+
+
+def show(page: Page, url: str) -> None:
+    """Open an address of the dashboard and wait until it is drawn."""
+    page.goto(url)
+    settled(page)
+
+
+def settled(page: Page) -> None:
+    """Wait until Streamlit has run its script and nothing on the page is an old element."""
+    page.wait_for_selector(AT_REST, state="attached")
+    expect(page.locator('[data-testid="stSkeleton"], [data-stale="true"]')).to_have_count(0)
+
+
+def unreachable(page: Page) -> list[str]:
+    """What axe-core finds on the page that is serious or critical, each with its elements."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{one['id']}: {one['help']}: {[node['html'][:200] for node in one['nodes']]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+def overflowing(page: Page) -> int:
+    """By how many pixels the page is wider than its window."""
+    return int(
+        page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    )
+
+
+def api(url: str, path: str, body: Any = None) -> Any:
+    """What the server's API answers: a GET, or a POST where there is a `body`."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def picture(page: Page, path: Path) -> None:
+    """A screenshot of the whole page."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=path, full_page=True)

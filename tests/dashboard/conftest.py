@@ -1,0 +1,54 @@
+"""A served workspace and a browser for each module of tests.
+
+A module that wants another workspace defines its own fixture `root`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from browsing import CHROMIUM, FLAGS, Complaints, visit
+from plain_plugins import make_workspace
+from servers import Served, serving
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium. Not for the whole session: Playwright has an event loop running in this thread,
+    and tests of other folders run their own."""
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def complaints() -> Iterator[Complaints]:
+    """What the browser found wrong in this test; it fails if there is anything at its end."""
+    found = Complaints()
+    yield found
+    assert not found, "\n".join(found)
+
+
+@pytest.fixture
+def page(browser: Browser, complaints: Complaints) -> Iterator[Page]:
+    """An empty page of a new visitor."""
+    with visit(browser, complaints) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with the model `tiny` and the data set `noise`, without runs."""
+    return make_workspace(tmp_path_factory.mktemp("dashboard") / "workspace")
+
+
+@pytest.fixture(scope="module")
+def served(root: Path) -> Iterator[Served]:
+    """The workspace `root`, served with the dashboard."""
+    with serving(root) as one:
+        yield one
