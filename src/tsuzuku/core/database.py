@@ -12,8 +12,8 @@ from pathlib import Path
 from tsuzuku.core import curves, listing
 from tsuzuku.core.errors import Busy, DiskFull, TsuzukuError
 
-SCHEMA_VERSION = 2
-"""2: runs, attempts and checkpoints keep themselves as JSON, too."""
+SCHEMA_VERSION = 3
+"""2: runs, attempts and checkpoints keep themselves as JSON, too. 3: runs with their attempts."""
 PATIENCE = 30.0
 """Seconds to wait for other processes that write."""
 
@@ -23,6 +23,7 @@ CREATE TABLE runs (
     status TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL, parent TEXT,
     attempt INTEGER NOT NULL, epoch INTEGER NOT NULL, global_step INTEGER NOT NULL,
     total_epochs INTEGER NOT NULL, best_metric REAL, message TEXT NOT NULL,
+    resumed_from TEXT, attempts TEXT NOT NULL DEFAULT '[]',
     {listing.RUN_ITEM}
 );
 CREATE INDEX runs_by_time ON runs (created_at DESC, run_id DESC);
@@ -47,6 +48,28 @@ CREATE TABLE checkpoints (
 CREATE INDEX checkpoints_by_time
     ON checkpoints (created_at DESC, global_step DESC, run_id DESC, name DESC);
 """
+
+# A run's row has its attempts in it, whoever writes which of the two in which order.
+_ATTEMPTS_OF_A_RUN = """
+UPDATE runs SET
+    resumed_from = (
+        SELECT resumed_from FROM attempts WHERE run_id = {row}.run_id ORDER BY attempt DESC LIMIT 1
+    ),
+    attempts = (
+        SELECT json_group_array(json(item))
+        FROM (SELECT item FROM attempts WHERE run_id = {row}.run_id ORDER BY attempt)
+    )
+WHERE run_id = {row}.run_id"""
+_TRIGGERS = [
+    f"CREATE TRIGGER {table}_after_{change.lower()} AFTER {change} ON {table}"
+    f" BEGIN {_ATTEMPTS_OF_A_RUN.format(row='OLD' if change == 'DELETE' else 'NEW')}; END"
+    for table, change in (
+        ("runs", "INSERT"),
+        ("attempts", "INSERT"),
+        ("attempts", "UPDATE"),
+        ("attempts", "DELETE"),
+    )
+]
 
 _TABLES = """
 CREATE TABLE events (
@@ -123,7 +146,7 @@ def _create(db: sqlite3.Connection, path: Path) -> None:
         if _version(db, path) == 0:
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise TsuzukuError(f"{path} is a database of another program.")
-            for statement in (_LISTED + _TABLES + curves.TABLES).split(";"):
+            for statement in (_LISTED + _TABLES + curves.TABLES).split(";") + _TRIGGERS:
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         db.execute("COMMIT")
@@ -148,6 +171,9 @@ def _update(db: sqlite3.Connection, path: Path) -> None:
                 columns = ", ".join(column[1] for column in info)
                 db.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM old_{name}")
                 db.execute(f"DROP TABLE old_{name}")
+            for trigger in _TRIGGERS:
+                db.execute(trigger)
+            db.execute("UPDATE attempts SET status = status")  # each run gets its own
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         db.execute("COMMIT")
     except BaseException:

@@ -34,7 +34,7 @@ def _cell(name: str) -> str:
     return name
 
 
-RUN_ITEM = _item(Run.model_fields)
+RUN_ITEM = _item(Run.model_fields, resumed_from="resumed_from", attempts="json(attempts)")
 ATTEMPT_ITEM = _item(Attempt.model_fields)
 CHECKPOINT_ITEM = _item(Checkpoint.model_fields, size_mb="round(size / 1e6, 3)")
 
@@ -66,35 +66,11 @@ def runs(
         " ORDER BY created_at DESC, run_id DESC LIMIT ? OFFSET ?",
         [*bound, -1 if limit is None else limit, offset],
     ).fetchall()
-    attempts = _attempts(db, [run for run, _ in rows])
-    if crashed:
-        rows = [(run, _as_crashed(item) if run in crashed else item) for run, item in rows]
-    texts: list[str] = []
-    for run, item in rows:
-        origin, own = attempts.get(run, (None, ""))
-        quoted = "null" if origin is None else json.dumps(origin, ensure_ascii=False)
-        texts.append(f'{item[:-1]},"resumed_from":{quoted},"attempts":[{own}]}}')
-    return texts
+    return [_as_crashed(item) if run in crashed else item for run, item in rows]
 
 
 def _as_crashed(item: str) -> str:
     return json.dumps({**json.loads(item), "status": "crashed"}, ensure_ascii=False)
-
-
-def _attempts(
-    db: sqlite3.Connection, run_ids: Collection[str]
-) -> dict[str, tuple[str | None, str]]:
-    """By run: where its newest attempt went on from, and all of them as JSON with commas."""
-    query = "SELECT run_id, resumed_from, item FROM attempts"
-    if few := len(run_ids) <= 100:
-        query += f" WHERE run_id IN ({_marks(run_ids)})"
-    attempts: dict[str, tuple[str | None, str]] = {}
-    for run, origin, item in db.execute(
-        f"{query} ORDER BY run_id, attempt", [*run_ids] if few else []
-    ):
-        items = f"{attempts[run][1]},{item}" if run in attempts else item
-        attempts[run] = origin, items
-    return attempts
 
 
 def checkpoints(
