@@ -197,9 +197,10 @@ class Client(Watching):
 
     # Data sets
 
-    def datasets(self, details: bool = True) -> a.Datasets:
-        """Every data set; with `details` each is opened, for its splits and what is wrong."""
-        query = {"details": details}
+    def datasets(self, details: bool = True, name: str | None = None) -> a.Datasets:
+        """Every data set, or that one; with `details` each is opened, for its splits and what is
+        wrong."""
+        query = {"details": details, "dataset_name": name}
         return self._call(a.Datasets, "GET", "/api/datasets", query=query, patience=LONG)
 
     def samples(

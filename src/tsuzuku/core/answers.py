@@ -119,6 +119,14 @@ class Events(Answer):
     """Give it as `after` to get what follows."""
 
 
+class RunLog(Answer):
+    """What a run has said, in order, without its progress."""
+
+    events: list[Event]
+    earlier: bool
+    """Whether there is more before the first of them."""
+
+
 class CheckpointInfo(Checkpoint):
     model_config = ConfigDict(extra="ignore")
 
@@ -274,8 +282,9 @@ class DatasetInfo(Answer):
     """Null when it needs no path."""
     size_mb: float | None = None
     splits: dict[str, int] = {}
-    report: list[str] = []
-    """Rows or files that are wrong, as far as the data set says."""
+    report: list[str | Tree] = []
+    """Rows or files that are wrong, as far as the data set says: sentences, or what it has of
+    each, such as `row`, `id`, `problem` and `used`."""
     error: str = ""
     downloads: list[str] = []
     """What `POST /api/dataset/download` can fetch for it."""
@@ -286,6 +295,9 @@ class DatasetInfo(Answer):
 class Datasets(Answer):
     datasets: list[DatasetInfo]
     downloading: list[str] = []
+    """Downloads under way."""
+    making: list[str] = []
+    """What is being made."""
 
 
 class Output(Answer):
@@ -300,6 +312,8 @@ class Output(Answer):
 class Sample(Answer):
     index: int
     outputs: dict[str, Output]
+    error: str = ""
+    """Why it cannot be shown; it has no outputs then."""
 
 
 class Samples(Answer):

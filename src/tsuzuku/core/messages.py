@@ -124,6 +124,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "データセット {name} を {path} に取得しました",
         "Data set {name} is in {path}",
     ),
+    "data_making": (
+        "{name} を作成しています（{made}/{total}）",
+        "Making {name} ({made} of {total})",
+    ),
+    "data_made": ("データセット {name} を {path} に作成しました", "Data set {name} is in {path}"),
     "download_stopped": (
         "{name} のダウンロードを停止しました。次回は続きから再開します",
         "The download of {name} was stopped; the next one goes on from there",

@@ -86,8 +86,9 @@ DOWNLOADS = {
     },
 }
 
-PLACES = ("data/mnist", "data/fashion-mnist", "/usr/share/datasets/fashion-mnist")
-"""Where the files are looked for without a `path`; the last is Debian's package."""
+PLACES = ("data/mnist", "data/fashion-mnist", "data/digits", "/usr/share/datasets/fashion-mnist")
+"""Where the files are looked for without a `path`; `data make digits` fills the
+third, the last is Debian's package."""
 
 SIDE = 28
 """Height and width of an image, in pixels."""

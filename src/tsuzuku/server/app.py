@@ -19,6 +19,7 @@ from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.core.rebuild import opened
 from tsuzuku.core.settings import ServerSettings
 from tsuzuku.core.workspace import Workspace
+from tsuzuku.server.assets import asset_routes
 from tsuzuku.server.catalog import Catalog
 from tsuzuku.server.context import Context
 from tsuzuku.server.dashboard import Dashboard
@@ -31,6 +32,7 @@ from tsuzuku.server.problems import ANYWHERE, handle_errors, problems
 from tsuzuku.server.routes import about, checkpoints, datasets, inference, models, train, watch
 from tsuzuku.server.supervisor import Supervisor
 from tsuzuku.server.websocket import event_routes
+from tsuzuku.server.workshop import Workshop
 
 log = logging.getLogger("tsuzuku.server")
 
@@ -102,6 +104,7 @@ def create_app(
     if page is None:
         app.add_api_route("/", _home, include_in_schema=False)
     else:
+        app.router.routes.extend(asset_routes())
         app.mount("/", page)  # last: it takes what no route before it has
     handle_errors(app)
     app.add_exception_handler(Exception, internal_error)
@@ -133,6 +136,7 @@ def _context(workspace: Workspace, settings: ServerSettings) -> Context:
         desk=desk,
         catalog=Catalog(workspace),
         fetching=Fetching(workspace),
+        workshop=Workshop(workspace, store, settings.language),
         feed=Feed(workspace.db),
     )
 

@@ -16,6 +16,7 @@ from tsuzuku.server.desk import Desk
 from tsuzuku.server.feed import Feed
 from tsuzuku.server.fetching import Fetching
 from tsuzuku.server.supervisor import Supervisor
+from tsuzuku.server.workshop import Workshop
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Context:
     desk: Desk
     catalog: Catalog
     fetching: Fetching
+    workshop: Workshop
     feed: Feed
 
 

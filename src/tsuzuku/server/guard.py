@@ -37,7 +37,8 @@ class Policy:
     allowed_origins: Sequence[str] = ()
     max_body: int = MIB
     max_upload: int = 200 * MIB
-    uploads: frozenset[str] = frozenset({"/api/inference"})
+    # the dashboard's uploads go through Streamlit, which takes `max_upload` of them, too
+    uploads: frozenset[str] = frozenset({"/api/inference", "/_stcore/upload_file/"})
     open_paths: frozenset[str] = frozenset({"/login", "/api/health"})
 
 

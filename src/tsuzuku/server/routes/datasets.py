@@ -12,12 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tsuzuku.core import plugin_files
 from tsuzuku.core.answers import DatasetInfo, Datasets, Message, Samples
-from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.config_loader import suggest
-from tsuzuku.core.downloadable import MADE, MADE_FOR, Making, downloads_of
+from tsuzuku.core.downloadable import MADE_FOR, Making, downloads_of
 from tsuzuku.core.errors import NotFound, TsuzukuError, full_stop
 from tsuzuku.core.plugin_files import PluginFile
-from tsuzuku.core.trees import Tree
+from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.server.context import Context, Here
 from tsuzuku.server.problems import problems
 from tsuzuku.server.strict_json import StrictRoute
@@ -56,6 +55,7 @@ def datasets(
     details: Annotated[
         bool, Query(description="Also open each one, for its splits and what is wrong with it.")
     ] = True,
+    dataset_name: Annotated[str | None, Query(max_length=100, description="Only this one.")] = None,
 ) -> Datasets:
     """Every data set: where it is, how large, its splits, what is wrong with it."""
     settings = here.workspace.config().settings
@@ -65,9 +65,10 @@ def datasets(
         datasets=[
             _info(here, plugin, settings.datasets.get(name) or {}, details)
             for name, plugin in sorted(plugins.items())
-            if offered is None or name in offered
+            if (offered is None or name in offered) and dataset_name in (None, name)
         ],
         downloading=here.fetching.running(),
+        making=here.workshop.running(),
     )
 
 
@@ -102,17 +103,17 @@ def download(body: Named, here: Here) -> Message:
 
 @router.post("/dataset/make", responses=problems(400, 404, 409, 422))
 def make(body: Made, here: Here) -> Message:
-    """Make a data set on the spot: `digits`, or `speech` (half a minute on two cores)."""
-    place = MADE.get(body.dataset_name, "")
+    """Make a data set on the spot: `digits`, or `speech` (half a minute on two cores).
+
+    It answers when the data is there; meanwhile `log` events tell how far it is.
+    """
     with TemporaryDirectory(prefix="tsuzuku-") as folder:
         text = None
         if body.text is not None:
             text = Path(folder, "text")
             text.write_text(body.text, encoding="utf-8", errors="replace")
         making = Making(body.dataset_name, body.count, body.seed, text)
-        for _ in ask_worker(here.workspace, *making.words(here.workspace.root / place)):
-            pass
-    return Message(message=place)
+        return Message(message=here.workshop.make(making))
 
 
 def _plugin(here: Context, name: str) -> PluginFile:
@@ -140,7 +141,7 @@ def _info(here: Context, plugin: PluginFile, settings: Tree, details: bool) -> D
         else:
             info.splits = dict(answer["splits"])
             report: list[Any] = answer.get("report") or []
-            info.report = [str(line) for line in report]
+            info.report = [line if is_tree(line) else str(line) for line in report]
             path = answer.get("path") or path
     if isinstance(path, str):
         place = here.workspace.root / Path(path).expanduser()
