@@ -11,10 +11,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+from anyio.to_thread import current_default_thread_limiter
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tsuzuku.server.page_policy import page_headers, with_page_headers
+from tsuzuku.server.refusal import Headers
 
 log = logging.getLogger("tsuzuku.server")
 
+# Japanese letters and coloured signs before the last resort; nothing is downloaded
+SIGNS = "'Apple Color Emoji', 'Segoe UI Emoji', 'Noto Color Emoji'"
+JAPANESE = (
+    "'Hiragino Sans', 'Hiragino Kaku Gothic ProN', 'Noto Sans JP', 'Noto Sans CJK JP', Meiryo"
+)
+SANS = f"'Source Sans', {SIGNS}, {JAPANESE}, sans-serif"
+MONO = f"'Source Code Pro', {SIGNS}, 'Noto Sans Mono CJK JP', {JAPANESE}, monospace"
 SETTINGS = {
     "browser.gatherUsageStats": False,
     "client.showErrorDetails": "none",  # no traceback ever leaves the server
@@ -27,6 +38,9 @@ SETTINGS = {
     "server.fileWatcherType": "none",
     "server.headless": True,
     "server.showEmailPrompt": False,
+    "theme.font": SANS,
+    "theme.headingFont": SANS,
+    "theme.codeFont": MONO,
 }
 
 
@@ -34,13 +48,14 @@ class Dashboard:
     """An ASGI application that is there at once and loads Streamlit beside the server's start.
 
     As an async context it lives as long as the server. `secrets` is what the page is told
-    (`st.secrets`): `server`, where the API is, and `token` if it asks for one.
+    (`st.secrets`): `server`, where the API is, `token` if it asks for one, and `language`.
     """
 
     def __init__(self, secrets: Mapping[str, str], max_upload_mb: int) -> None:
         self._secrets = dict(secrets)
         self._settings = SETTINGS | {"server.maxUploadSize": max_upload_mb}
         self._exits = AsyncExitStack()
+        self._headers: Headers = []
         self._app: asyncio.Task[ASGIApp] | None = None
 
     async def __aenter__(self) -> Self:
@@ -61,20 +76,39 @@ class Dashboard:
         if self._app is None:
             raise RuntimeError("The dashboard serves only while the server's lifespan lasts.")
         app = await asyncio.shield(self._app)
-        await app(scope, receive, send)
+        await app(scope, receive, with_page_headers(send, self._headers))
 
     async def _start(self) -> ASGIApp:
         made = await asyncio.to_thread(self._make)
+        threads = current_default_thread_limiter()
+        before = threads.total_tokens
         await self._exits.enter_async_context(made.lifespan()(made))
+        threads.total_tokens = before  # Streamlit sets it, and the API's calls need them
         return cast(ASGIApp, made)
 
     def _make(self) -> Any:
-        from streamlit import config
+        from streamlit import config, file_util, logger
         from streamlit.web.server.starlette import App
 
+        logger.setup_formatter = _into_our_log
+        for name in list(logging.root.manager.loggerDict):
+            if hasattr(logging.getLogger(name), "streamlit_console_handler"):
+                _into_our_log(logging.getLogger(name))
         for key, value in self._settings.items():
             config.set_option(key, value)
+        index = Path(file_util.get_static_dir()) / "index.html"
+        self._headers = page_headers(index.read_text(encoding="utf-8"))
         return App(script(), secrets=self._secrets)
+
+
+def _into_our_log(logger: logging.Logger) -> None:
+    """Undo what Streamlit does to a logger, uvicorn's included: its own lines on standard error,
+    one for every request among them."""
+    handler = logger.__dict__.pop("streamlit_console_handler", None)
+    logger.handlers[:] = [one for one in logger.handlers if one is not handler]
+    logger.propagate = logger.name != "uvicorn.access"
+    quiet = logger.name.startswith(("streamlit", "websockets"))
+    logger.setLevel(logging.WARNING if quiet else logging.NOTSET)
 
 
 def script() -> Path:
