@@ -77,6 +77,11 @@ class Watching:
         path = f"/api/runs/{part(run_id)}/metrics"
         return self._call(a.Metrics, "GET", path, query=query)
 
+    def log(self, run_id: str, before: int | None = None, limit: int | None = None) -> a.RunLog:
+        """What a run has said, without its progress: the newest, or what came before a number."""
+        query = {"before": before, "limit": limit}
+        return self._call(a.RunLog, "GET", f"/api/runs/{part(run_id)}/log", query=query)
+
     # Events
 
     def event_page(

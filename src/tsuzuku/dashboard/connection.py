@@ -35,6 +35,16 @@ def address() -> tuple[str, str | None]:
         return url.rstrip("/"), os.environ.get("TSUZUKU_TOKEN")
 
 
+def as_browsers_see_it() -> tuple[str | None, str | None]:
+    """The same for what runs in the browser: no address, and no token but the cookie that it has,
+    where the server has this very page."""
+    try:
+        cast("Mapping[str, str]", st.secrets)["server"]
+    except (KeyError, FileNotFoundError):
+        return address()
+    return None, None
+
+
 @st.cache_resource(show_spinner=False)
 def _client(url: str, token: str | None) -> Client:
     return Client(url, token=token)

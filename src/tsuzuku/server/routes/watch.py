@@ -9,8 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from tsuzuku.core import lineage as lines
-from tsuzuku.core import progress
-from tsuzuku.core.answers import Events, Metrics, Progress, RunInfo, RunList, Status
+from tsuzuku.core import progress, run_log
+from tsuzuku.core.answers import Events, Metrics, Progress, RunInfo, RunList, RunLog, Status
 from tsuzuku.core.errors import NotFound
 from tsuzuku.core.resume import tip
 from tsuzuku.core.schemas import Run
@@ -102,6 +102,21 @@ def metrics(
     _one(here, run_id)
     wanted = [k for k in keys.split(",") if k] if keys is not None else None
     return _metrics(here, run_id, wanted, points, from_step, to_step, lineage)
+
+
+@router.get("/runs/{run_id}/log", responses=problems(404, 422))
+def get_log(
+    run_id: str,
+    here: Here,
+    before: Annotated[
+        int | None, Query(ge=0, le=10**15, description="Only events below this number.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 500,
+) -> RunLog:
+    """The newest events of a run but `progress`, in order; or those before a number."""
+    _one(here, run_id)
+    with here.store.reading() as db:
+        return run_log.before(db, run_id, 10**15 if before is None else before, limit)
 
 
 @router.get("/events", response_model=Events, responses=problems(404, 422))
