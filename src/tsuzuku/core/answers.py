@@ -256,6 +256,8 @@ class PluginInfo(Answer):
     """What config.yaml sets for it."""
     preset: Tree | None = None
     """A model's own training settings."""
+    training: Tree | None = None
+    """All training settings of a model, as a training without further ones has them."""
     has: dict[str, bool] = {}
     splits: list[str] = []
     error: str = ""
@@ -273,6 +275,8 @@ class Config(Answer):
     models: dict[str, PluginInfo]
     datasets: dict[str, PluginInfo]
     language: Literal["ja", "en"]
+    max_running: int = 1
+    """Trainings that may run at the same time."""
 
 
 class DatasetInfo(Answer):

@@ -73,7 +73,8 @@ def create_app(
     context = _context(workspace, settings)
     page: Dashboard | None = None
     if dashboard is not None:
-        secrets = {"server": dashboard} | ({"token": token} if token is not None else {})
+        secrets = {"server": dashboard, "language": settings.language}
+        secrets |= {"token": token} if token is not None else {}
         page = Dashboard(secrets, settings.max_upload_mb)
 
     @asynccontextmanager

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from fastapi import APIRouter
 
 from tsuzuku import __version__
 from tsuzuku.core import plugin_files
 from tsuzuku.core.answers import Config, Health, PluginInfo, System
-from tsuzuku.core.config_loader import checked
+from tsuzuku.core.config_loader import checked, resolve
+from tsuzuku.core.errors import SettingsError
 from tsuzuku.core.plugin_files import Kind
 from tsuzuku.core.settings import TrainingSettings, WorkspaceSettings
 from tsuzuku.core.trees import Tree, is_tree
@@ -31,9 +34,14 @@ def config(here: Here) -> Config:
     Plug-ins are imported by a worker, never by the server. The first call after a file has
     changed waits for that.
     """
-    settings = here.workspace.config().settings
+    given = here.workspace.config()
+    settings = given.settings
     training = checked(TrainingSettings, settings.training, "training", []) or TrainingSettings()
     models = _plugins(here, settings, "models")
+    for plugin in models.values():
+        with suppress(SettingsError):  # a training is refused with it
+            resolved = resolve(given, plugin.name, "", plugin.preset)
+            plugin.training = resolved.training.model_dump(mode="json")
     datasets = _plugins(here, settings, "datasets")
     return Config(
         available_models=list(models),
@@ -43,6 +51,7 @@ def config(here: Here) -> Config:
         models=models,
         datasets=datasets,
         language=settings.server.language,
+        max_running=settings.server.max_running,
     )
 
 
