@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import streamlit as st
 
-from tsuzuku.dashboard import places
+from tsuzuku.dashboard import connection, language_switch, places, sidebar, words
 from tsuzuku.dashboard.pages import checkpoints, datasets, main, models, runs
 from tsuzuku.dashboard.places import Place
-from tsuzuku.dashboard.words import ADDRESS, LANGUAGE
 
 PAGES: dict[Place, Callable[[], None]] = {
     "main": main.page,
@@ -18,13 +18,17 @@ PAGES: dict[Place, Callable[[], None]] = {
     "runs": runs.page,
     "datasets": datasets.page,
 }
+CSS = Path(__file__).with_name("frame.css")
 
 
 def run() -> None:
-    if st.query_params.get(ADDRESS) == "en":
-        st.session_state[LANGUAGE] = "en"
     st.set_page_config(page_title="Tsuzuku", page_icon="🔁", layout="wide")
-    st.navigation(places.declare(PAGES), position="top").run()
+    words.settle(connection.default_language())
+    st.html(CSS)
+    page = st.navigation(places.declare(PAGES), position="top")
+    language_switch.draw()
+    sidebar.draw(places.of(page))
+    page.run()
 
 
 run()

@@ -45,6 +45,14 @@ def as_browsers_see_it() -> tuple[str | None, str | None]:
     return None, None
 
 
+def default_language() -> str:
+    """`server.language`, which the server that this page is mounted in has said."""
+    try:
+        return cast("Mapping[str, str]", st.secrets)["language"]
+    except (KeyError, FileNotFoundError):
+        return os.environ.get("TSUZUKU_LANGUAGE", "ja")
+
+
 @st.cache_resource(show_spinner=False)
 def _client(url: str, token: str | None) -> Client:
     return Client(url, token=token)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, cast
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from tsuzuku.dashboard.words import ADDRESS, Both, language, speaker
+from tsuzuku.dashboard.words import Both, address, speaker
 
 Place = Literal["main", "models", "checkpoints", "runs", "datasets"]
 HOME: Place = "main"
@@ -35,15 +35,24 @@ def declare(pages: Mapping[Place, Callable[[], None]]) -> list[StreamlitPage]:
     return list(known.values())
 
 
+def of(page: StreamlitPage) -> Place:
+    """The name of a declared page."""
+    known = cast("dict[Place, StreamlitPage]", st.session_state[_KNOWN])
+    for name, one in known.items():
+        if one.url_path == page.url_path:
+            return name
+    return HOME
+
+
 def go(place: Place, **query: str) -> None:
     """Leave this page for another; what stands behind this call does not run.
 
     `query` is shown in the page's address, beside the language, and is there in
     `st.query_params`.
     """
-    st.switch_page(st.session_state[_KNOWN][place], query_params={ADDRESS: language(), **query})
+    st.switch_page(st.session_state[_KNOWN][place], query_params={**address(), **query})
 
 
 def link(place: Place, label: str | None = None) -> None:
     """A link to a page, by its own name or another `label`."""
-    st.page_link(st.session_state[_KNOWN][place], label=label, query_params={ADDRESS: language()})
+    st.page_link(st.session_state[_KNOWN][place], label=label, query_params=address())

@@ -19,13 +19,14 @@ from tsuzuku.server.refusal import Headers
 
 log = logging.getLogger("tsuzuku.server")
 
-# Japanese letters and coloured signs before the last resort; nothing is downloaded
+# frame.css says which font the first is, for signs that others have in black. Japanese letters come
+# before the last resort; nothing is downloaded
 SIGNS = "'Apple Color Emoji', 'Segoe UI Emoji', 'Noto Color Emoji'"
 JAPANESE = (
     "'Hiragino Sans', 'Hiragino Kaku Gothic ProN', 'Noto Sans JP', 'Noto Sans CJK JP', Meiryo"
 )
-SANS = f"'Source Sans', {SIGNS}, {JAPANESE}, sans-serif"
-MONO = f"'Source Code Pro', {SIGNS}, 'Noto Sans Mono CJK JP', {JAPANESE}, monospace"
+SANS = f"'Tsuzuku Signs', 'Source Sans', {SIGNS}, {JAPANESE}, sans-serif"
+MONO = f"'Tsuzuku Signs', 'Source Code Pro', {SIGNS}, {JAPANESE}, monospace"
 SETTINGS = {
     "browser.gatherUsageStats": False,
     "client.showErrorDetails": "none",  # no traceback ever leaves the server

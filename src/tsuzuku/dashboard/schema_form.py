@@ -1,0 +1,234 @@
+"""A form for the settings that a JSON schema describes."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from tsuzuku.core.trees import is_list
+from tsuzuku.dashboard import typed
+from tsuzuku.dashboard.schema_fields import Field, fields, flat
+from tsuzuku.dashboard.words import Both, speaker
+
+WIDEST = 10**15
+"""Beyond it, numbers in a browser are not exact."""
+
+say = speaker(
+    {
+        "none": Both("なし", "none"),
+        "none_asked": Both("{name} を使う", "use {name}"),
+        "list_help": Both("値をコンマで区切ります。", "Values with commas between."),
+        "empty_help": Both("空欄は「なし」です。", "Empty means none."),
+        "nothing": Both("設定はありません。", "It has no settings."),
+    }
+)
+
+
+class Form:
+    """The settings of `schema`, whose values are kept in `typed` below `scope`.
+
+    `values` are what holds if nothing is typed; `without` are left out.
+    """
+
+    def __init__(
+        self,
+        scope: str,
+        schema: Mapping[str, Any] | None,
+        values: Mapping[str, Any],
+        without: Collection[str] = (),
+    ) -> None:
+        self.scope = scope
+        found = fields(schema or {}, values)
+        self.fields = [one for one in found if one.path not in without]
+
+    def draw(self) -> None:
+        """All widgets, sections after single settings."""
+        if not self.fields:
+            st.caption(say("nothing"))
+        for one in sorted(self.fields, key=lambda one: one.kind == "section"):
+            self._draw(one)
+
+    def changed(self) -> dict[str, Any]:
+        """What was typed and differs from what holds anyway, by path."""
+        found: dict[str, Any] = {}
+        for one in flat(self.fields):
+            if one.kind == "section":
+                value = self._optional_section(one)
+            else:
+                value = typed.value(self.scope + one.path, one.default)
+            if value != one.default:
+                found[one.path] = value
+        return found
+
+    def _draw(self, one: Field) -> None:
+        if one.kind == "section":
+            if one.optional and not self._asked(one):
+                return
+            if not one.optional:
+                st.caption(f"**{one.name}**", help=one.help or None)
+            for inner in one.fields:
+                self._draw(inner)
+            return
+        _WIDGETS.get(one.kind, _other)(one, self.scope + one.path)
+
+    def _asked(self, one: Field) -> bool:
+        """Whether a section that may be null is wanted."""
+        path = f"{self.scope}{one.path}?"
+        key = typed.widget(path, one.default is not None)
+        label = say("none_asked", name=one.name)
+        return st.toggle(label, key=key, on_change=typed.keep, args=(path,), help=one.help or None)
+
+    def _optional_section(self, one: Field) -> dict[str, Any] | None:
+        if not typed.value(f"{self.scope}{one.path}?", one.default is not None):
+            return None
+        start = len(one.path) + 1
+        return {
+            inner.path[start:]: typed.value(self.scope + inner.path, inner.default)
+            for inner in one.fields
+        }
+
+
+def _bool(one: Field, path: str) -> None:
+    if one.optional:
+        _choice_of(one, path, (True, False))
+        return
+    key = typed.widget(path, one.default, bool)
+    st.checkbox(one.name, key=key, on_change=typed.keep, args=(path,), help=one.help or None)
+
+
+def _choice(one: Field, path: str) -> None:
+    _choice_of(one, path, one.choices)
+
+
+def _choice_of(one: Field, path: str, choices: tuple[Any, ...]) -> None:
+    options = [*choices, None] if one.optional else list(choices)
+    current = typed.value(path, one.default)
+    if current not in options:  # what the file says, which the server judges
+        options.append(current)
+    st.selectbox(
+        one.name,
+        options,
+        key=typed.widget(path, one.default),
+        format_func=lambda value: say("none") if value is None else str(value),
+        on_change=typed.keep,
+        args=(path,),
+        help=one.help or None,
+    )
+
+
+def _number(one: Field, path: str) -> None:
+    whole = one.kind == "int"
+    kind = int if whole else float
+    least = kind(one.least) if one.least is not None else None
+    most = kind(one.most) if one.most is not None else None
+    value = typed.value(path, one.default)
+    inside = value is None or (
+        isinstance(value, int | float)
+        and (least if least is not None else -WIDEST) <= value
+        and value <= (most if most is not None else WIDEST)
+    )
+    if not inside:
+        _other(one, path)
+        return
+    st.number_input(
+        one.name,
+        min_value=least,
+        max_value=most,
+        value=None,
+        step=1 if whole else _step(one.default),
+        format=None if whole else "%g",
+        key=typed.widget(path, one.default, lambda v: v if v is None else kind(v)),
+        on_change=partial(_keep_number, one),
+        args=(path,),
+        placeholder=say("none") if one.optional else None,
+        help=_help(one),
+    )
+
+
+def _keep_number(one: Field, path: str) -> None:
+    """An empty number means none, or the default where it cannot be none."""
+    typed.keep(path, lambda shown: one.default if shown is None and not one.optional else shown)
+
+
+def _step(value: Any) -> float:
+    """One in the first digit of a number."""
+    if not isinstance(value, int | float) or not value or not math.isfinite(value):
+        return 0.1
+    return float(10 ** math.floor(math.log10(abs(value))))
+
+
+def _text(one: Field, path: str) -> None:
+    key = typed.widget(path, one.default, lambda value: "" if value is None else str(value))
+    st.text_input(
+        one.name,
+        key=key,
+        on_change=typed.keep,
+        args=(path, _none_if_empty if one.optional else str),
+        placeholder=say("none") if one.optional else None,
+        help=_help(one),
+    )
+
+
+def _none_if_empty(shown: str) -> str | None:
+    return shown or None
+
+
+def _other(one: Field, path: str) -> None:
+    """A list, or what may be of several types: as text, which is JSON where it can be read so."""
+    listed = one.kind == "list"
+    hints = [one.help, say("list_help") if listed else "", _empty(one)]
+    st.text_input(
+        one.name,
+        key=typed.widget(path, one.default, as_text),
+        on_change=typed.keep,
+        args=(path, partial(from_text, listed=listed, optional=one.optional)),
+        placeholder=say("none") if one.optional else None,
+        help=" ".join(filter(None, hints)) or None,
+    )
+
+
+def as_text(value: Any) -> str:
+    """A value of any type in one line."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if is_list(value) and all(isinstance(v, str) and "," not in v for v in value):
+        return ", ".join(map(str, value))
+    text = json.dumps(value, ensure_ascii=False)
+    return text[1:-1] if is_list(value) else text
+
+
+def from_text(text: str, *, listed: bool = False, optional: bool = True) -> Any:
+    """The value that somebody wrote so; a list where one is wanted and commas are between."""
+    text = text.strip()
+    if not text:
+        return [] if listed and not optional else None
+    if listed and not text.startswith("["):
+        return [from_text(part) for part in text.split(",") if part.strip()]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _empty(one: Field) -> str:
+    return say("empty_help") if one.optional else ""
+
+
+def _help(one: Field) -> str | None:
+    return " ".join(filter(None, [one.help, _empty(one)])) or None
+
+
+_WIDGETS = {
+    "bool": _bool,
+    "choice": _choice,
+    "int": _number,
+    "float": _number,
+    "text": _text,
+}
