@@ -5,7 +5,7 @@ import { chartOf, sideOf } from "./points.js";
 import { faded } from "./theme.js";
 
 const DOTS = 120; // with fewer points than this each of them is shown
-const ROOM = 90; // pixels that a mark's label needs
+const ROOM = 130; // pixels that a mark's label needs
 
 let drawings = 0;
 

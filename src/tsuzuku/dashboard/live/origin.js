@@ -24,9 +24,13 @@ export class Origins {
     if (!origin) return "";
     const known = this.names.get(origin);
     const at = known ? known.global_step : step;
-    const within = steps > 0 && at % steps !== 0; // it was saved in the middle of an epoch
-    if (known) return within ? `Epoch ${known.epoch} (Step ${count(at)})` : `Epoch ${known.epoch}`;
-    if (at > 0) return steps > 0 && !within ? `Epoch ${at / steps}` : `Step ${count(at)}`;
-    return origin.slice(origin.lastIndexOf("/") + 1);
+    const epoch = known ? known.epoch : Math.floor(at / steps);
+    if (!(epoch >= 0) || (!known && !(at > 0))) return at > 0 ? `Step ${count(at)}` : last(origin);
+    // in the middle of an epoch, or at its end
+    return steps > 0 && at % steps !== 0 ? `Epoch ${epoch} (Step ${count(at)})` : `Epoch ${epoch}`;
   }
+}
+
+function last(origin) {
+  return origin.slice(origin.lastIndexOf("/") + 1);
 }

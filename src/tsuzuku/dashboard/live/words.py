@@ -48,7 +48,7 @@ WORDS = {
     "more_charts": Both("その他のグラフ", "More charts"),
     "smoothing": Both("平滑化", "Smoothing"),
     "log_scale": Both("対数目盛", "Log scale"),
-    "resumed_at": Both("再開 {origin}", "Resumed {origin}"),
+    "resumed_at": Both("再開 {origin}", "Resumed from {origin}"),
     "no_values": Both("まだ値がありません。", "There are no values yet."),
     "chart_summary": Both(
         "{name}: 最新 {last}（ステップ {step}）、最小 {low}、最大 {high}。",
