@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 HERE = Path(__file__).parent
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as workers have it: see core/launch.py
 # for `plain_plugins`, `attempts` and `terminal`
 sys.path[:0] = [str(HERE), str(HERE / "training"), str(HERE / "cli")]
 

@@ -109,11 +109,27 @@ def init(
 
 
 @app.command()
-def demo(context: typer.Context) -> int:
-    """Train a VAE on pictures of clothes or digits, and show what it makes of them."""
+def demo(
+    context: typer.Context,
+    settings: Overrides = None,
+    until_trained: Annotated[
+        bool, typer.Option("--until-trained", help="End when it has, instead of at Ctrl-C.")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="The page's port.", show_default="server.port or a free one"
+        ),
+    ] = None,
+) -> int:
+    """Make speech, train a Conformer on it under a page that shows it, and let it transcribe.
+
+    Ctrl-C saves and stops; the next demo goes on from there.
+    """
     from tsuzuku.cli.demo import demo as run_demo
 
-    return run_demo(context.obj.here("demo trains in a folder here"))
+    here = context.obj.here("demo trains in a folder here")
+    return run_demo(here, settings or [], until_trained=until_trained, port=port)
 
 
 @app.command()

@@ -1,53 +1,149 @@
-"""demo: the main job on data that is here, or can be had, or comes with a package."""
+"""demo: the main job, with everything it needs made on the spot."""
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import webbrowser
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
+from rich.markup import escape
+
 from tsuzuku.cli import datasets
-from tsuzuku.cli.checkpoints import predict
 from tsuzuku.cli.console import console
 from tsuzuku.cli.local import Local
+from tsuzuku.cli.remote_training import train
 from tsuzuku.cli.scaffold import init_workspace
-from tsuzuku.cli.train import train
-from tsuzuku.core.downloadable import Making
+from tsuzuku.client import Client, Unreachable
+from tsuzuku.core.downloadable import MADE, Making
 from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.core.workspace import Workspace
 
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-"""Where Debian's package dataset-fashion-mnist puts the files."""
+MODEL, DATASET = "conformer", "ljspeech"
+SENTENCES = 3
+"""Held-out ones that are transcribed at the end."""
+PATIENCE = 60.0
+"""Seconds in which a server answers or has ended."""
 
 
-def demo(folder: Path) -> int:
-    """Train a VAE in a workspace (by default one in `demo/`), and draw what it makes."""
+def demo(folder: Path, words: list[str], *, until_trained: bool, port: int | None) -> int:
+    """Make speech, serve the page, train a recognizer on it, let it transcribe.
+
+    Ctrl-C stops the training with a checkpoint, from which the next demo goes on. Afterwards the
+    page stays until Ctrl-C; with `until_trained` it ends at once.
+    """
     workspace = Workspace(folder)
     if not workspace.config_path.exists():
         workspace = Workspace(folder / "demo" if folder == Path() else folder)
         init_workspace(workspace.root)
-    path = _find_data(workspace)
-    words = [f"dataset.path={path}", "num_epochs=3"]
-    code = train(workspace, "vae", "mnist", words, fresh=False, checkpoint=None)
-    if code:
-        return code
-    console.print("\nWhat the model makes of the first three validation pictures:")
-    output = workspace.root / "predictions"
-    predict(Local(workspace), "vae-mnist-latest.pt", ["0", "1", "2"], output, as_json=False)
-    console.print(
-        f"\nThe run, its checkpoints and curves: tsuzuku -w {workspace.root} runs | checkpoints"
-    )
+    if not (workspace.root / MADE["speech"] / "metadata.csv").exists():
+        datasets.show_made(Local(workspace), Making("speech"))
+    port = port or _free_port(workspace.config().settings.server.port)
+    url = f"http://127.0.0.1:{port}"
+    with served(workspace, port) as (server, client):
+        _show_where(url)
+        code = train(client, MODEL, DATASET, words, fresh=False, checkpoint=None)
+        if code:
+            return code
+        _transcribe(client)
+        if not until_trained:
+            console.print(f"\nThe page stays at {url}/ until Ctrl-C.")
+            _stay(server)
     return 0
 
 
-def _find_data(workspace: Workspace) -> str:
-    """A folder with pictures in MNIST's format: there already, downloaded, or made."""
-    for name in ("data/mnist", "data/fashion-mnist", str(DEBIAN), "data/digits"):
-        if any((workspace.root / name).glob("train-images*")):
-            return name
+@contextmanager
+def served(workspace: Workspace, port: int) -> Generator[tuple[subprocess.Popen[bytes], Client]]:
+    """The workspace's server as a process that answers, and a client of it.
+
+    It has a session of its own: Ctrl-C is for the training, which is stopped through it.
+    """
+    log = workspace.outputs / "server.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    words = ["-w", str(workspace.root), "serve", "--host=127.0.0.1", f"--port={port}"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tsuzuku", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    settings = workspace.config().settings.server
     try:
-        datasets.download(workspace, "fashion-mnist")
-        return "data/fashion-mnist"
-    except TsuzukuError as error:
-        console.print(f"[dim]{error.detail}[/]")
-        console.print("Fashion-MNIST cannot be fetched here; making scikit-learn's digits instead.")
-    datasets.show_made(Local(workspace), Making("digits"))
-    return "data/digits"
+        with Client(f"http://127.0.0.1:{port}", token=settings.token) as client:
+            _wait_until_ready(process, client, log)
+            yield process, client
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _free_port(wanted: int) -> int:
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise TsuzukuError("No port is free on 127.0.0.1.", code="address_in_use")
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], client: Client, log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            client.health()
+        except Unreachable:
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = log.read_text(encoding="utf-8", errors="replace").strip()
+                raise TsuzukuError(
+                    f"The server did not start: {said[-500:] or 'it said nothing'}",
+                    f"{log} has all it said.",
+                ) from None
+            time.sleep(0.05)
+        else:
+            return
+
+
+def _show_where(url: str) -> None:
+    console.print(f"\n[bold]Watch it here:[/] {url}/   (the API: {url}/docs)")
+    console.print("The page can be closed and opened again; Ctrl-C here saves and stops.\n")
+    shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if console.is_terminal and (shown or sys.platform == "darwin"):
+        webbrowser.open(f"{url}/")
+
+
+def _transcribe(client: Client) -> None:
+    console.print("\nSentences that it has never heard:")
+    for number in range(SENTENCES):
+        answer = client.infer(sample=number, model_name=MODEL)
+        reference = answer.outputs.get("reference")
+        if reference is not None:
+            console.print(f"  said   {escape(str(reference.value))}")
+        heard = escape(answer.transcription or "")
+        console.print(f"  heard  [bold]{heard}[/] [dim]{answer.inference_time_ms:.0f} ms[/]\n")
+
+
+def _stay(server: subprocess.Popen[bytes]) -> None:
+    """Until a signal, or until the server ends by itself."""
+
+    def leave(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        server.wait()
+    except KeyboardInterrupt:
+        console.print("The trained model is in the workspace; `tsuzuku serve` opens its page.")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

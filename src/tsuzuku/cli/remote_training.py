@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from itertools import chain
-from types import FrameType
-from typing import Any, Self
+from typing import Any
 
 from rich.markup import escape
 
 from tsuzuku.cli.console import console
 from tsuzuku.cli.plans import show_beginning, show_finished
+from tsuzuku.cli.signals import Signals
 from tsuzuku.cli.watch import Watch, summary
 from tsuzuku.client import Client, Unreachable
 from tsuzuku.client.calls import ResumeOptions
@@ -40,7 +40,7 @@ def train(
     overrides = settings(parse_overrides(words, model, dataset))
     if checkpoint == "latest":
         checkpoint = _newest(client, model, dataset)
-    with StopRequests(client) as stops:
+    with Signals() as signals:
         after = client.last_seq()
         try:
             started = client.start(
@@ -55,7 +55,7 @@ def train(
                 raise
             console.print(f"{error.detail} A larger num_epochs goes on, --fresh begins anew.")
             return 0
-        return _watch(client, started, after, [], stops)
+        return _watch(client, started, after, [], signals)
 
 
 def resume(client: Client, target: str, words: list[str]) -> int:
@@ -64,10 +64,10 @@ def resume(client: Client, target: str, words: list[str]) -> int:
     if plan.mode == "finished":
         show_finished(plan.checkpoint, plan.epoch, plan.total_epochs, plan.differences)
         return 0
-    with StopRequests(client) as stops:
+    with Signals() as signals:
         after = client.last_seq()
         started = client.resume(model, dataset, **options)
-        return _watch(client, started, after, plan.differences, stops)
+        return _watch(client, started, after, plan.differences, signals)
 
 
 def options_to_resume(
@@ -137,50 +137,28 @@ class Left(KeyboardInterrupt):
     """A second signal: the terminal is wanted back, whatever the training does."""
 
 
-class StopRequests:
-    """Turns SIGINT and SIGTERM of this process into a request to stop the training.
+def asking_to_stop(client: Client, run_id: str) -> Callable[[int], None]:
+    """Turns a signal into a request to stop the training; a second one raises Left."""
+    asked = False
 
-    One that comes before the training is known is kept for it. A second one raises Left.
-    """
+    def ask() -> None:
+        with suppress(NotFound):  # it has just ended by itself
+            try:
+                patiently(lambda: client.stop(run_id), _Patience())
+            except TsuzukuError as error:
+                if isinstance(error, NotFound):
+                    raise
+                console.print(f"[red]It could not be stopped:[/] {escape(str(error))}")
 
-    def __init__(self, client: Client) -> None:
-        self.client = client
-        self.got: list[int] = []
-        self._run_id: str | None = None
-
-    def __enter__(self) -> Self:
-        self._before = {n: signal.signal(n, self._receive) for n in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def to(self, run_id: str) -> None:
-        self._run_id = run_id
-        if self.got:
-            self._ask(run_id)
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        self.got.append(number)
-        if len(self.got) > 1:
+    def receive(_number: int) -> None:
+        nonlocal asked
+        if asked:
             raise Left
-        if self._run_id is not None:
-            self._ask(self._run_id)
-
-    def _ask(self, run_id: str) -> None:
-        """In a thread: the main one is somewhere in the middle of reading events."""
-
-        def ask() -> None:
-            with suppress(NotFound):  # it has just ended by itself
-                try:
-                    patiently(lambda: self.client.stop(run_id), _Patience())
-                except TsuzukuError as error:
-                    if isinstance(error, NotFound):
-                        raise
-                    console.print(f"[red]It could not be stopped:[/] {escape(str(error))}")
-
+        asked = True
+        # in a thread: the main one is somewhere in the middle of reading events
         threading.Thread(target=ask, name="stop", daemon=True).start()
+
+    return receive
 
 
 class _Patience:
@@ -200,14 +178,14 @@ def _watch(
     started: Started,
     after: int,
     changes: list[Change],
-    stops: StopRequests,
+    signals: Signals,
 ) -> int:
     """Show a training from its start to its end; the exit code."""
     run_id = started.run_id
     results: list[Event] = []
     try:
         show_beginning(started.mode, run_id, started.resumed_from, changes)
-        stops.to(run_id)
+        signals.to(asking_to_stop(client, run_id))
         with Watch() as watch:
             for event in client.follow(run_id, after, _Patience()):
                 watch.show(event)
@@ -215,8 +193,8 @@ def _watch(
                     results.append(event)
     except Left:
         console.print(f"[yellow]Left.[/] `tsuzuku follow {run_id}` shows how it ends.")
-        return 128 + stops.got[-1]
-    return _ended(client, started, after, watch, results, stops)
+        return 128 + signals.got[-1]
+    return _ended(client, started, after, watch, results, signals)
 
 
 def _ended(
@@ -225,7 +203,7 @@ def _ended(
     after: int,
     watch: Watch,
     results: list[Event],
-    stops: StopRequests,
+    signals: Signals,
 ) -> int:
     run_id = started.run_id
     match watch.status:
@@ -238,7 +216,7 @@ def _ended(
             return 0
         case "stopped":
             console.print(f"Stopped. `tsuzuku resume {run_id}` goes on.")
-            return 128 + (stops.got[0] if stops.got else signal.SIGTERM)
+            return 128 + (signals.got[0] if signals.got else signal.SIGTERM)
         case _:
             if watch.error is not None:
                 console.print(f"[red]{escape(watch.error.payload['message'])}[/]")

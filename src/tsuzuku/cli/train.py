@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import time
-from types import FrameType
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any
 
 from rich.markup import escape
 
 from tsuzuku.cli.console import console
 from tsuzuku.cli.plans import show_beginning, show_finished
+from tsuzuku.cli.signals import Signals
 from tsuzuku.cli.watch import Watch, results_of, summary
 from tsuzuku.cli.watch import follow as follow_events
 from tsuzuku.core import ending, launch
@@ -64,9 +65,9 @@ def carry_out(workspace: Workspace, store: Store, plan: Plan) -> int:
     after = store.last_seq()
     launched = launch.prepare(workspace, store, plan)
     show_beginning(plan.mode, launched.run.run_id, plan.origin, plan.differences)
-    with Forwarding() as signals:
+    with Signals() as signals:
         process = launch.spawn(workspace, launched.run)
-        signals.to(process)
+        signals.to(forwarded_to(process))
         code = watch_worker(store, launched.run, process, after, signals)
     if code == 0:
         summary(results_of(store, launched.run.run_id))
@@ -74,34 +75,18 @@ def carry_out(workspace: Workspace, store: Store, plan: Plan) -> int:
     return code
 
 
-class Forwarding:
-    """Hands SIGINT and SIGTERM of this process on to a worker, those before its start included."""
+def forwarded_to(process: subprocess.Popen[bytes]) -> Callable[[int], None]:
+    """Hands signals on to a worker as long as it lives."""
 
-    def __init__(self) -> None:
-        self.got: list[int] = []
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self._before = {n: signal.signal(n, self._receive) for n in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def to(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-        for number in self.got:
+    def forward(number: int) -> None:
+        if process.poll() is None:
             process.send_signal(number)
 
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
-        self.got.append(number)
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
+    return forward
 
 
 def watch_worker(
-    store: Store, run: RunDir, process: subprocess.Popen[bytes], after: int, signals: Forwarding
+    store: Store, run: RunDir, process: subprocess.Popen[bytes], after: int, signals: Signals
 ) -> int:
     """Show a worker's events until it ends; the exit code."""
     with Watch() as watch:

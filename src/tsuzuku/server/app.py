@@ -13,6 +13,8 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
+from starlette.routing import Match, Mount
+from starlette.types import Scope
 
 from tsuzuku import __version__
 from tsuzuku.core.errors import TsuzukuError
@@ -106,7 +108,7 @@ def create_app(
         app.add_api_route("/", _home, include_in_schema=False)
     else:
         app.router.routes.extend(asset_routes())
-        app.mount("/", page)  # last: it takes what no route before it has
+        app.router.routes.append(_Pages("/", page))  # last: it takes what no route before it has
     handle_errors(app)
     app.add_exception_handler(Exception, internal_error)
     policy = Policy(
@@ -119,6 +121,16 @@ def create_app(
     app.add_middleware(Guard, policy=policy)
     app.add_middleware(AccessLog)
     return app
+
+
+class _Pages(Mount):
+    """All but the API, whose unknown paths and wrong methods are answered in JSON."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        if path.startswith("/api/"):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 def _context(workspace: Workspace, settings: ServerSettings) -> Context:
