@@ -89,13 +89,21 @@ def test_plugins_are_described_without_being_imported(root: Path, served: Served
         assert "libtorch" not in maps.read_text()
 
 
-def test_it_takes_little_memory(served: Served) -> None:
-    api = Api(served.url)
-    for path in ("/api/config", "/api/runs", "/api/checkpoints", "/api/system", "/openapi.json"):
-        api.get(path)
-    taken = psutil.Process(served.process.pid).memory_info().rss
-    print(f"resident: {taken / 1e6:.0f} MB")
-    assert taken <= MAX_MEMORY
+def test_without_the_dashboard_it_takes_little_memory(tmp_path: Path) -> None:
+    """And loads nothing of Streamlit, which numpy would come with."""
+    with serving(make_workspace(tmp_path / "workspace"), "--no-dashboard") as served:
+        api = Api(served.url)
+        for path in ("/api/config", "/api/runs", "/api/checkpoints", "/api/system"):
+            api.get(path)
+        api.get("/openapi.json")
+        server = psutil.Process(served.process.pid)
+        taken = server.memory_info().rss
+        print(f"resident: {taken / 1e6:.0f} MB")
+        assert taken <= MAX_MEMORY
+        assert api.http.get("/", follow_redirects=False).headers["location"] == "/docs"
+        assert api.http.get("/_stcore/health").status_code == 404
+        if psutil.LINUX:
+            assert not [m.path for m in server.memory_maps() if "numpy" in m.path]
 
 
 def test_what_it_writes_is_json_with_the_id_that_its_answer_has(served: Served) -> None:

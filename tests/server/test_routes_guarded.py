@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from made_runs import begin, checkpoint
-from plain_plugins import CONFIG, make_workspace
+from plain_plugins import CONFIG, make_workspace, ran
 from servers import Served, serving
 from tsuzuku.core.schemas import Event
 from tsuzuku.core.store import Store
@@ -61,6 +61,52 @@ def test_no_route_is_open(root: Path, served: Served) -> None:
     assert Policy("127.0.0.1").open_paths == {"/login", "/api/health"}
     refused = walk(served.url, routes, sockets, token=TOKEN, open_paths=frozenset({"/api/health"}))
     assert refused > 300
+
+
+STREAMLIT = """
+import json, sys
+sys.path[:0] = sys.argv[1:]
+from streamlit.web.server.starlette.starlette_app import App, create_streamlit_routes
+from tsuzuku.server.dashboard import script
+from walk import table
+app = App(script())
+app.lifespan()
+print(json.dumps(table(create_streamlit_routes(app._runtime))))
+"""
+
+
+def test_no_route_of_the_dashboard_is_open(served: Served) -> None:
+    """Streamlit's own routes and its socket, behind the same guard."""
+    here = Path(__file__).parent
+    routes, sockets = json.loads(ran(STREAMLIT, here, here.parent).splitlines()[-1])
+    paths = {path for _, path in routes}
+    assert {"/_stcore/health", "/media/{file_id:path}"} <= paths
+    assert ["PUT", "/_stcore/upload_file/{session_id}/{file_id}"] in routes
+    assert "/_stcore/stream" in sockets
+    pages = [("GET", path) for path in ("/", "/models", "/checkpoints", "/static/js/x.js")]
+    pairs = [*map(tuple, routes), *pages, ("GET", "/assets/plotly.min.js")]
+    assert walk(served.url, pairs, sockets, token=TOKEN) > 150
+
+
+def test_what_a_page_of_the_dashboard_may_do(served: Served) -> None:
+    page = ask(served.url, "GET", "/", RIGHT)
+    policy = dict(part.split(" ", 1) for part in page["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'self'"
+    assert policy["object-src"] == "'none'"
+    assert "unsafe" not in policy["script-src"]
+    assert "http" not in page["content-security-policy"]
+    assert "microphone=(self)" in page["permissions-policy"]
+    assert page["x-content-type-options"] == "nosniff"
+
+
+def test_only_uploads_may_be_large(served: Served) -> None:
+    body = b"x" * (2 << 20)
+    upload = ask(served.url, "PUT", "/_stcore/upload_file/nobody/file", RIGHT, body)
+    assert upload.status == 400  # there is no such visit
+    assert b"session_id" in upload.body
+    for path in ("/_stcore/upload_file", "/_stcore/health", "/media/x", "/component/x"):
+        answer = ask(served.url, "POST", path, RIGHT, body)
+        assert (answer.status, answer.code) == (413, "too_large"), path
 
 
 @pytest.mark.parametrize("start", ["/api/checkpoints/", "/api/exports/", "/docs-assets/"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import cache
 
 from fastapi import APIRouter
 
@@ -47,7 +48,7 @@ def config(here: Here) -> Config:
         available_models=list(models),
         available_datasets=list(datasets),
         training_config=training.model_dump(mode="json"),
-        training_schema=TrainingSettings.model_json_schema(),
+        training_schema=_training_schema(),
         models=models,
         datasets=datasets,
         language=settings.server.language,
@@ -59,6 +60,11 @@ def config(here: Here) -> Config:
 def system(here: Here) -> System:
     """Processor, memory, GPUs and free disk, of the machine and of the workers."""
     return machine.look(here.workspace, [run.run_id for run in here.supervisor.running()])
+
+
+@cache
+def _training_schema() -> Tree:
+    return TrainingSettings.model_json_schema()
 
 
 def _plugins(here: Context, settings: WorkspaceSettings, kind: Kind) -> dict[str, PluginInfo]:
