@@ -8,7 +8,7 @@ import streamlit as st
 
 from tsuzuku.core.answers import Status
 from tsuzuku.core.errors import TsuzukuError
-from tsuzuku.dashboard import notice
+from tsuzuku.dashboard import notice, redraw
 from tsuzuku.dashboard.choice import Choice
 from tsuzuku.dashboard.connection import client
 from tsuzuku.dashboard.words import Both, speaker
@@ -68,9 +68,10 @@ def _resume(choice: Choice) -> str:
 
 
 def _do(action: Callable[[], str]) -> None:
-    """Do what a button says, and say what came of it; then the whole page is drawn anew."""
+    """Do what a button says, and say what came of it at once. The page beside the sidebar hears
+    of the new status by itself."""
     try:
         notice.tell(action())
     except TsuzukuError as error:
         notice.refuse(error)
-    st.rerun()
+    redraw.fragment()

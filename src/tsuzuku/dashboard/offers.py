@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TooSlow
 
@@ -11,6 +12,8 @@ from tsuzuku.client import Client
 from tsuzuku.core.answers import Config, PluginInfo
 from tsuzuku.dashboard.connection import client
 
+FRESH = 2.0
+"""Seconds for which an answer is good for all visits: a page is drawn often while one uses it."""
 PATIENCE = 1.0
 """Seconds in which a server knows its plug-ins, unless a file has just changed: reading it loads
 torch, and the page is not to wait for that."""
@@ -22,8 +25,12 @@ class _Asked:
     def __init__(self) -> None:
         self.pool = ThreadPoolExecutor(2, "offers")
         self.under_way: Future[Config] | None = None
+        self.answer: tuple[float, Config] | None = None
 
     def now(self, server: Client) -> Config | None:
+        known = self.answer
+        if known is not None and time.monotonic() - known[0] < FRESH:
+            return known[1]
         asked = self.under_way or self.pool.submit(server.config)
         try:
             answer = asked.result(PATIENCE)
@@ -34,6 +41,7 @@ class _Asked:
             self.under_way = None
             raise
         self.under_way = None
+        self.answer = time.monotonic(), answer
         return answer
 
 

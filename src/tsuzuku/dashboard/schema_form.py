@@ -139,7 +139,7 @@ def _number(one: Field, path: str) -> None:
         one.name,
         min_value=least,
         max_value=most,
-        value=None,
+        value=None if one.optional else "min",
         step=1 if whole else _step(one.default),
         format=None if whole else "%g",
         key=typed.widget(path, one.default, lambda v: v if v is None else kind(v)),
@@ -193,15 +193,19 @@ def _other(one: Field, path: str) -> None:
 
 
 def as_text(value: Any) -> str:
-    """A value of any type in one line."""
+    """A value of any type in one line, which `from_text` reads."""
     if value is None:
         return ""
     if isinstance(value, str):
         return value
-    if is_list(value) and all(isinstance(v, str) and "," not in v for v in value):
-        return ", ".join(map(str, value))
-    text = json.dumps(value, ensure_ascii=False)
-    return text[1:-1] if is_list(value) else text
+    if is_list(value) and value and all(_plain(one) for one in value):
+        return ", ".join(as_text(one) for one in value)
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _plain(value: Any) -> bool:
+    """Whether it can stand between commas: no list, and no text that would be something else."""
+    return from_text(as_text(value)) == value and "," not in as_text(value)
 
 
 def from_text(text: str, *, listed: bool = False, optional: bool = True) -> Any:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from tsuzuku.core.answers import CheckpointDetails, CheckpointInfo, Config, PluginInfo, Status
 from tsuzuku.core.errors import NotFound
-from tsuzuku.dashboard import buttons, notice, places, tasks, typed
+from tsuzuku.dashboard import buttons, notice, places, redraw, tasks, typed
 from tsuzuku.dashboard.choice import MODEL, Choice, full_name
 from tsuzuku.dashboard.connection import client, refusals
 from tsuzuku.dashboard.offers import offers, readable
@@ -163,6 +163,7 @@ def _from_checkpoint(choice: Choice) -> Choice:
     if not wanted:
         return choice
     found = {full_name(one): one for one in listed}
+    runs = {one.run_id for one in listed}
     path = f"{choice.scope}{choice.dataset}/checkpoint"
     if typed.value(path, None) not in found:
         typed.forget(path)
@@ -170,7 +171,7 @@ def _from_checkpoint(choice: Choice) -> Choice:
         say("checkpoint"),
         list(found),
         key=typed.widget(path, next(iter(found))),
-        format_func=lambda name: _described(found[name]),
+        format_func=lambda name: found[name].name if len(runs) == 1 else _of_run(found[name]),
         on_change=typed.keep,
         args=(path,),
         help=say("older", count=LISTED) if len(listed) == LISTED else None,
@@ -178,8 +179,8 @@ def _from_checkpoint(choice: Choice) -> Choice:
     return replace(choice, checkpoint=_details(found[name]))
 
 
-def _described(checkpoint: CheckpointInfo) -> str:
-    return f"{checkpoint.name} · {checkpoint.run_id}"
+def _of_run(checkpoint: CheckpointInfo) -> str:
+    return f"{checkpoint.name} ({checkpoint.run_id})"
 
 
 def _details(checkpoint: CheckpointInfo) -> CheckpointDetails | None:
@@ -251,4 +252,4 @@ def _further(choice: Choice) -> None:
         if st.button(say("reset"), width="stretch"):
             typed.forget(choice.scope)
             typed.forget(f"{choice.dataset}/")
-            st.rerun(scope="fragment")
+            redraw.fragment()

@@ -42,6 +42,8 @@ SETTINGS = {
     "theme.font": SANS,
     "theme.headingFont": SANS,
     "theme.codeFont": MONO,
+    "theme.light.primaryColor": "#2563c9",
+    "theme.dark.primaryColor": "#3b74d6",
 }
 
 
@@ -89,8 +91,12 @@ class Dashboard:
 
     def _make(self) -> Any:
         from streamlit import config, file_util, logger
+        from streamlit.runtime.pages_manager import PagesManager
         from streamlit.web.server.starlette import App
 
+        # else a first visit to /datasets would run the file of that name in `pages/`: the script
+        # tells the pages, but only once it has run
+        PagesManager.uses_pages_directory = False
         logger.setup_formatter = _into_our_log
         for name in list(logging.root.manager.loggerDict):
             if hasattr(logging.getLogger(name), "streamlit_console_handler"):
