@@ -127,6 +127,8 @@ def choose(kind: Kind, dataset: PluginInfo | None) -> Given | None:
 def show(given: Given, key: str) -> None:
     """The input itself, beside what a model makes of it."""
     kind = given.suffix.removeprefix(".")
+    if given.number is not None or kind in SOUNDS:
+        st.markdown(f"`{given.name.replace('`', ' ')}`")
     if given.number is not None:
         found = _shown(given)
         if found:

@@ -43,6 +43,8 @@ say = speaker(
 
 SMALL = 224
 """Pixels up to which a small picture is enlarged, by a whole factor."""
+SHORT = 12
+"""Characters up to which a word is shown as a number is: a label, a measure."""
 
 
 def show(outputs: Mapping[str, Output], key: str) -> None:
@@ -133,8 +135,8 @@ def _curves(name: str, output: Output, key: str) -> bool:
 
 def _text(name: str, output: Output, key: str, reference: Output | None) -> None:
     text = str(output.value)
-    if reference is None and "\n" not in text and len(text) <= 40 and name != "transcription":
-        st.metric(label(name), text or " ")
+    if reference is None and 0 < len(text) <= SHORT and not any(c.isspace() for c in text):
+        st.metric(label(name), text)
     else:
         _title(name)
         transcripts.show(text, key)

@@ -38,6 +38,16 @@ say = speaker(
     }
 )
 
+COLOURS = [
+    [0, "#0b0724"],
+    [0.25, "#3b0f70"],
+    [0.5, "#8c2981"],
+    [0.75, "#de4968"],
+    [0.9, "#feb078"],
+    [1, "#fcfdbf"],
+]
+"""As Matplotlib's magma, but for the first: Streamlit takes #000004 for a name of its own."""
+
 
 def show(content: bytes, name: str, key: str, media: str = "audio/wav") -> None:
     """The file `content`, called `name`; `key` is this view's own on the page."""
@@ -50,7 +60,7 @@ def show(content: bytes, name: str, key: str, media: str = "audio/wav") -> None:
     cast(Any, st).plotly_chart(
         _figure(content),
         key=key,
-        height=300,
+        height=270,
         config={"displayModeBar": False, "scrollZoom": False},
         alt=say("picture", name=name, facts=facts),
     )
@@ -106,7 +116,7 @@ def _figure(content: bytes) -> dict[str, Any]:
         }
         heat = {"type": "heatmap", "x": found.times, "z": _rounded(found.decibels)}
         heat |= {"hovertemplate": say("hover") + "<extra></extra>", "showscale": False}
-        heat |= {"colorscale": "Magma", "zmin": -sounds.RANGE, "zmax": 0, "yaxis": "y2"}
+        heat |= {"colorscale": COLOURS, "zmin": -sounds.RANGE, "zmax": 0, "yaxis": "y2"}
         traces.append(heat)
     return {"data": traces, "layout": layout}
 

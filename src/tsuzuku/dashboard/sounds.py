@@ -20,7 +20,7 @@ BANDS = 80
 """Bands of the mel scale."""
 RANGE = 80.0
 """Decibels below the loudest that are still told apart."""
-TICKS = (125, 250, 500, 1000, 2000, 4000, 8000, 16000)
+TICKS = (250, 1000, 2000, 4000, 8000, 16000)
 
 
 @dataclass(frozen=True)

@@ -106,16 +106,16 @@ def show_differences(said: str, right: str) -> None:
     rows = ((say("said"), ours), (say("right"), theirs))
     body = "".join(f"<div><b>{escape(name)}</b>{_marked(row)}</div>" for name, row in rows)
     st.html(f'<div class="tz-words" role="group" aria-label="{say("compared")}">{body}</div>')
-    spaced = " " in right.strip()
-    total = len(units(right))
-    wrong = sum(len(units(piece.text)) for piece in theirs if not piece.same)
+    spaced = _spaced(said, right)
+    total = len(units(right, spaced))
+    wrong = sum(len(units(piece.text, spaced)) for piece in theirs if not piece.same)
     unit = say("unit_words" if spaced else "unit_letters")
     st.caption(say("differ", total=total, wrong=wrong, unit=unit))
 
 
 def differences(said: str, right: str) -> tuple[list[Piece], list[Piece]]:
     """Both texts in pieces; word by word where there are spaces, else letter by letter."""
-    spaced = " " in right.strip() or " " in said.strip()
+    spaced = _spaced(said, right)
     ours, theirs = units(said, spaced)[:LONGEST], units(right, spaced)[:LONGEST]
     between = " " if spaced else ""
     left: list[Piece] = []
@@ -129,10 +129,13 @@ def differences(said: str, right: str) -> tuple[list[Piece], list[Piece]]:
     return left, other
 
 
-def units(text: str, spaced: bool | None = None) -> list[str]:
+def units(text: str, spaced: bool) -> list[str]:
     """What a text is compared by: its words, or its letters where it has no spaces."""
-    spaced = " " in text.strip() if spaced is None else spaced
     return text.split() if spaced else list(text.strip())
+
+
+def _spaced(said: str, right: str) -> bool:
+    return " " in right.strip() or " " in said.strip()
 
 
 def _marked(pieces: Sequence[Piece]) -> str:

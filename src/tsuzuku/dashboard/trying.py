@@ -51,7 +51,6 @@ say = speaker(
             "The model {model} has no inference(sample), so it cannot be tried here.",
         ),
         "no_input": Both("入力を用意すると実行できます。", "Give it an input to run it."),
-        "given": Both("入力: {name}", "Input: {name}"),
         "first": Both("最初の出力まで", "First output"),
         "inference": Both("推論時間", "Inference"),
         "total": Both("合計時間", "Total"),
@@ -243,7 +242,6 @@ def _result(asked: Asked | None) -> None:
             inputs.show(asked.given, "trying-given")
         return
     st.divider()
-    st.markdown(say("given", name=f"`{result.asked.given.name}`"))
     inputs.show(result.asked.given, "trying-given")
     places = st.columns(len(result.answers)) if len(result.answers) > 1 else [st.container()]
     for number, (place, answer) in enumerate(zip(places, result.answers, strict=True)):
