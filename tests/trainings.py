@@ -24,7 +24,7 @@ def make_slow_workspace(root: Path, config: str = CONFIG) -> Path:
     speaks Japanese."""
     config = config.replace("language: en", "language: ja")
     config = config.replace("datasets:\n", "datasets:\n  slow:\n    count: 64\n")
-    config += "available_datasets: [slow]\n"
+    config += "available_models: [broken, tiny]\navailable_datasets: [slow]\n"
     make_workspace(root, config)
     (root / "datasets" / "slow.py").write_text(SLOW, encoding="utf-8")
     return root

@@ -7,10 +7,20 @@ from pathlib import Path
 
 import streamlit as st
 
+from tsuzuku import __version__
 from tsuzuku.dashboard import connection, language_switch, places, sidebar, words
 from tsuzuku.dashboard.pages import checkpoints, datasets, main, models, runs
 from tsuzuku.dashboard.places import Place
+from tsuzuku.dashboard.words import Both, speaker
 
+say = speaker(
+    {
+        "about": Both(
+            "**Tsuzuku {version}** – 止めても、落ちても、同じ結果まで続く学習",
+            "**Tsuzuku {version}** – training that goes on, to the same result, whatever stops it",
+        ),
+    }
+)
 PAGES: dict[Place, Callable[[], None]] = {
     "main": main.page,
     "models": models.page,
@@ -22,8 +32,10 @@ CSS = Path(__file__).with_name("frame.css")
 
 
 def run() -> None:
-    st.set_page_config(page_title="Tsuzuku", page_icon="🔁", layout="wide")
     words.settle(connection.default_language())
+    # with an entry of its own the menu is there, and with it the choice of light and dark
+    about = say("about", version=__version__)
+    st.set_page_config("Tsuzuku", page_icon="🔁", layout="wide", menu_items={"About": about})
     st.html(CSS)
     page = st.navigation(places.declare(PAGES), position="top")
     language_switch.draw()

@@ -98,10 +98,9 @@ def _controls(place: places.Place) -> None:
             _further(choice)
         buttons.draw(choice, status, busy=len(status.running) >= config.max_running)
         notice.show()
-    if place != places.HOME:
-        if notice.said() is not None:
-            places.link(places.HOME)
-        watch()
+    if place != places.HOME and notice.said() is not None:
+        places.link(places.HOME)
+    watch(listening=place != places.HOME)  # the main page has its live part for that
 
 
 def _pair(config: Config, status: Status, *, page_follows: bool) -> Choice | None:

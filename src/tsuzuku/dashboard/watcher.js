@@ -1,10 +1,13 @@
-// Listens to the server's events and tells Python that the state of the trainings has changed.
+// Listens to the server's events and tells Python that the state of the trainings has changed; and says
+// which language the page is in.
 
 const TELLING = new Set(["status", "checkpoint"]);
 const SOON = 250; // milliseconds in which changes are told as one
 const LATER = 2000; // until a lost connection is tried again
 
 export default function ({ data, setTriggerValue }) {
+  document.documentElement.lang = data.language;
+  if (!data.listening) return;
   let socket, telling, again;
   let ended = false;
   let lost = false;

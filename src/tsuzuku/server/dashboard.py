@@ -14,6 +14,7 @@ from typing import Any, Self, cast
 from anyio.to_thread import current_default_thread_limiter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tsuzuku.server.index_page import prepared, with_index
 from tsuzuku.server.page_policy import page_headers, with_page_headers
 from tsuzuku.server.refusal import Headers
 
@@ -59,6 +60,7 @@ class Dashboard:
         self._settings = SETTINGS | {"server.maxUploadSize": max_upload_mb}
         self._exits = AsyncExitStack()
         self._headers: Headers = []
+        self._index = ""
         self._app: asyncio.Task[ASGIApp] | None = None
 
     async def __aenter__(self) -> Self:
@@ -79,7 +81,9 @@ class Dashboard:
         if self._app is None:
             raise RuntimeError("The dashboard serves only while the server's lifespan lasts.")
         app = await asyncio.shield(self._app)
-        await app(scope, receive, with_page_headers(send, self._headers))
+        if scope["type"] == "http":
+            send = with_index(scope, with_page_headers(send, self._headers), self._index)
+        await app(scope, receive, send)
 
     async def _start(self) -> ASGIApp:
         made = await asyncio.to_thread(self._make)
@@ -104,7 +108,9 @@ class Dashboard:
         for key, value in self._settings.items():
             config.set_option(key, value)
         index = Path(file_util.get_static_dir()) / "index.html"
-        self._headers = page_headers(index.read_text(encoding="utf-8"))
+        language = self._secrets.get("language", "ja")
+        self._index = prepared(index.read_text(encoding="utf-8"), language)
+        self._headers = page_headers(self._index)
         return App(script(), secrets=self._secrets)
 
 
