@@ -65,14 +65,12 @@ class Live {
     this.charts = new Charts(words, (query) => this.metrics(query));
     this.system = new System(words, this.server);
     this.log = new Log(words, (before, limit) => this.ask(this.logPath(), { before, limit }));
-    this.empty = make("p", { class: "tz-empty", text: words.empty });
     this.run = make("div", { class: "tz-run" }, [
       this.trouble.element, this.numbers.element, this.charts.element, this.log.element,
     ]);
     this.element = make("div", { class: "tz-live", "data-state": "loading" }, [
-      this.banner.element, this.empty, this.run, this.system.element,
+      this.banner.element, this.run, this.system.element,
     ]);
-    show(this.empty, false);
     show(this.run, false);
     parent.append(this.element);
   }
@@ -146,7 +144,6 @@ class Live {
     }
     Object.assign(this, { status: status.status, message: status.message });
     this.origin = status.resumed_from;
-    show(this.empty, runId === null);
     show(this.run, runId !== null);
     if (runId === null) {
       this.element.dataset.state = "idle";

@@ -27,10 +27,6 @@ WORDS = {
     "status_failed": Both("失敗", "Failed"),
     "status_crashed": Both("異常終了", "Crashed"),
     "status_paused": Both("一時停止", "Paused"),
-    "empty": Both(
-        "まだ学習がありません。サイドバーの「🆕 新規学習開始」で始めてください。",
-        "Nothing has been trained yet. Begin with “🆕 Start new training” in the sidebar.",
-    ),
     # charts
     "charts": Both("グラフ", "Charts"),
     "chart_loss": Both("学習ロスグラフ", "Training loss"),
