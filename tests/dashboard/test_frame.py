@@ -42,19 +42,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def title(page: Page) -> str:
-    return page.get_by_role("heading", level=1).inner_text()
-
-
 def test_navigation_and_language(page: Page, served: Served) -> None:
     """A page's language is in its address; reload, other pages and the way back keep it."""
     show(page, served.url)
-    assert title(page) == "tiny 学習ダッシュボード"
+    expect(page.get_by_role("heading", level=1)).to_have_text("tiny 学習ダッシュボード")
+    expect(page.locator("html")).to_have_attribute("lang", "ja")
     for name in NAMES["ja"]:
         expect(page.get_by_role("link", name=name).first).to_be_visible()
     page.get_by_test_id("stSidebar").get_by_text("English").click()
     expect(page.get_by_role("heading", name="tiny training dashboard")).to_be_visible()
     expect(page).to_have_url(f"{served.url}/?lang=en")
+    expect(page.locator("html")).to_have_attribute("lang", "en")
     for path, name in zip(PAGES[1:], NAMES["en"][1:], strict=True):
         page.get_by_role("link", name=name).first.click()
         expect(page).to_have_url(f"{served.url}{path}?lang=en")
@@ -100,6 +98,12 @@ def test_a_theme_is_kept(browser: Browser, complaints: Complaints, served: Serve
     with visit(browser, complaints) as page:
         show(page, served.url)
         expect(page.get_by_test_id("stApp")).not_to_have_css("background-color", dark)
+        page.get_by_test_id("stMainMenu").click()
+        page.get_by_test_id("stMainMenuItem-theme-Dark").click()
+        expect(page.get_by_test_id("stApp")).to_have_css("background-color", dark)
+        page.reload()
+        settled(page)
+        expect(page.get_by_test_id("stApp")).to_have_css("background-color", dark)
 
 
 def test_keys_reach_everything(page: Page, served: Served) -> None:

@@ -43,4 +43,5 @@ def run() -> None:
     page.run()
 
 
-run()
+if __name__ == "__main__":  # as Streamlit runs it
+    run()
