@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from browsing import Complaints, overflowing, settled, show, unreachable, visit
+from browsing import Complaints, api, overflowing, settled, show, unreachable, visit
 from made_runs import begin, checkpoint
 from plain_plugins import CONFIG, make_workspace
 from servers import Served, free_port, serving
@@ -110,11 +110,11 @@ def test_keys_reach_everything(page: Page, served: Served) -> None:
     """From the top of the page, Tab comes to the navigation, the switch and the buttons."""
     show(page, served.url)
     reached: set[str] = set()
-    for _ in range(40):
+    for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.textContent.trim().slice(0, 40)"))
     text = "\n".join(reached)
-    for name in ("📂 チェックポイント", "English", "🆕 新規学習開始"):
+    for name in ("📂 チェックポイント", "日本語", "🆕 新規学習開始"):
         assert name in text, (name, reached)
 
 
@@ -149,6 +149,8 @@ def test_streamlit_by_itself_shows_another_server(
     )
     (root / "config.yaml").write_text(text)
     with serving(root, "--no-dashboard") as served:
+        body = {"model_name": "tiny", "dataset_name": "slow", "epochs": 1}
+        api(served.url, f"/api/train/start?token={token}", body)
         command = [sys.executable, "-m", "streamlit", "run", str(script())]
         command += ["--server.port", str(port), "--server.address", "127.0.0.1"]
         command += ["--server.headless", "true", "--browser.gatherUsageStats", "false"]
@@ -160,7 +162,8 @@ def test_streamlit_by_itself_shows_another_server(
                 until("Streamlit", lambda: answers(f"http://127.0.0.1:{port}/_stcore/health"))
                 show(page, f"http://127.0.0.1:{port}")
                 expect(page.get_by_role("button", name="🆕 新規学習開始")).to_be_enabled()
-                expect(page.get_by_text("システム").first).to_be_visible()
+                expect(page.locator(".tz-plot .main-svg").first).to_be_visible()
+                expect(page.locator('[data-number="epoch"]')).to_have_text("1/1")
         finally:
             alone.terminate()
             alone.wait()

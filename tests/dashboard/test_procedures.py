@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from browsing import Complaints, api, settled, show, visit
-from servers import Served, serving
+from servers import Served, kill_workers, serving
 from trainings import epochs, make_slow_workspace, start, stop
 
 
@@ -114,6 +114,20 @@ def test_resume_from_a_chosen_checkpoint(page: Page, served: Served) -> None:
     status = api(served.url, "/api/status")
     assert status["run_id"] != run_id  # a branch: the old run has gone further
     assert status["resumed_from"] == f"{run_id}/{chosen['name']}"
+
+
+def test_a_crash_is_resumed_with_one_button(page: Page, served: Served) -> None:
+    run_id = start(served)
+    epochs(served, 1)
+    show(page, served.url)
+    expect(number(page, "epoch")).to_have_text(re.compile(r"^\d+/5,000$"))
+    kill_workers(served.root)
+    trouble = page.locator(".tz-trouble")
+    trouble.get_by_role("button", name="🔄 学習再開").click()
+    expect(sidebar(page).get_by_text("から学習を再開しました")).to_be_visible()
+    expect(trouble).to_be_hidden()
+    run = api(served.url, f"/api/runs/{run_id}")
+    assert run["attempt"] == 2
 
 
 def test_a_reload_and_a_second_browser_show_the_same_run(

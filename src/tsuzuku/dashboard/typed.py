@@ -29,7 +29,10 @@ def widget(path: str, default: Any, write: Callable[[Any], Any] = lambda value: 
     To be called right before the widget, which has `on_change=keep`.
     """
     key = f"{_TYPED}:{path}"
-    st.session_state[key] = write(value(path, default))
+    shown = write(value(path, default))
+    # set only where it differs: what is set is sent to the browser, over what is being typed there
+    if key not in st.session_state or st.session_state[key] != shown:
+        st.session_state[key] = shown
     return key
 
 

@@ -104,10 +104,10 @@ def create_app(
     for router in ROUTERS:
         app.include_router(router, responses=problems(*ANYWHERE))
     app.router.routes.extend(event_routes(context.feed, workspace))
+    app.router.routes.extend(asset_routes())  # for a dashboard that is served elsewhere, too
     if page is None:
         app.add_api_route("/", _home, include_in_schema=False)
     else:
-        app.router.routes.extend(asset_routes())
         app.router.routes.append(_Pages("/", page))  # last: it takes what no route before it has
     handle_errors(app)
     app.add_exception_handler(Exception, internal_error)
