@@ -29,6 +29,7 @@ say = speaker(
             "この形式の波形はここでは描けません。",
             "The waveform of this format cannot be drawn here.",
         ),
+        "broken": Both("音声として読み込めません。", "This is no sound that can be read."),
         "player": Both("{name} を再生", "Play {name}"),
         "picture": Both(
             "{name} の波形とスペクトログラム、{facts}",
@@ -51,8 +52,11 @@ COLOURS = [
 
 def show(content: bytes, name: str, key: str, media: str = "audio/wav") -> None:
     """The file `content`, called `name`; `key` is this view's own on the page."""
-    st.audio(content, format=media, alt=say("player", name=name))
     sound = _decoded(content)
+    if sound is None and not _browsers_know(content):
+        st.caption(say("broken"))
+        return
+    st.audio(content, format=media, alt=say("player", name=name))
     if sound is None:
         st.caption(say("opaque"))
         return
@@ -65,6 +69,11 @@ def show(content: bytes, name: str, key: str, media: str = "audio/wav") -> None:
         alt=say("picture", name=name, facts=facts),
     )
     st.caption(f"{facts} · {say('cut', seconds=sounds.LONGEST)}" if sound.cut else facts)
+
+
+def _browsers_know(content: bytes) -> bool:
+    """Whether it begins as WebM or MPEG-4 do, which only browsers can decode."""
+    return content.startswith(b"\x1aE\xdf\xa3") or content[4:8] == b"ftyp"
 
 
 def described(sound: Sound) -> str:

@@ -76,6 +76,7 @@ say = speaker(
 
 LISTED = 200
 """Checkpoints that are offered by name; any other can be typed."""
+BETWEEN = " · "
 ASKED, RESULT = "trying_asked", "trying_result"
 """What is kept in the session: an input that is to be run, and the newest results."""
 
@@ -132,10 +133,10 @@ def _form(known: Config, items: checkpoint_list.Items) -> Asked | None:
     left, right = st.columns([1, 3])
     model = left.selectbox(say("model"), trained, key="trying-model")
     listed = _ordered(items, model)
-    first = _checkpoint(right, "checkpoint", listed, 0)
+    first = _checkpoint(right, "checkpoint", model, listed, 0)
     chosen = [first] if first else []
     if st.toggle(say("compare"), key="trying-compare") and first:
-        second = _checkpoint(st, "second", listed, min(1, len(listed) - 1))
+        second = _checkpoint(st, "second", model, listed, min(1, len(listed) - 1))
         chosen += [second] if second else []
     plugin = known.models.get(model)
     if plugin is not None and not plugin.error and not plugin.has.get("inference"):
@@ -174,28 +175,29 @@ def _ordered(items: checkpoint_list.Items, model: str) -> dict[str, CheckpointIn
     return {full_name(item): item for item in mine[:LISTED]}
 
 
-def _checkpoint(place: Any, key: str, listed: dict[str, CheckpointInfo], first: int) -> str | None:
-    def described(name: str) -> str:
-        item = listed.get(name)
-        if item is None:
-            return name
-        marks = [say("best")] if item.is_best else []
-        marks += [say("latest")] if item.is_latest else []
-        loss = item.metrics.get("val_loss")
-        marks += [f"val_loss {figures.metric(loss)}"] if loss is not None else []
-        said = f"（{'、'.join(marks)}）" if marks else ""
-        return f"{item.name}{said} {item.run_id}"
-
+def _checkpoint(
+    place: Any, key: str, model: str, listed: dict[str, CheckpointInfo], first: int
+) -> str | None:
+    """The full name of the one that is chosen, or typed."""
     chosen: str | None = place.selectbox(
         say(key),
-        list(listed),
+        [_label(item) for item in listed.values()],
         index=first,
-        format_func=described,
-        key=f"trying-{key}",
+        key=f"trying-{key}-{model}",  # what was chosen of another model is not "typed" here
         help=say("any", count=LISTED),
         accept_new_options=True,
     )
-    return chosen.strip() or None if chosen else None
+    return (chosen or "").split(BETWEEN)[0].strip() or None
+
+
+def _label(item: CheckpointInfo) -> str:
+    """It begins with the full name, so that a label that is listed no more still says which."""
+    said = [full_name(item)]
+    said += [say("best")] if item.is_best else []
+    said += [say("latest")] if item.is_latest else []
+    loss = item.metrics.get("val_loss")
+    said += [f"val_loss {figures.metric(loss)}"] if loss is not None else []
+    return BETWEEN.join(said)
 
 
 def _dataset_of(name: str | None, listed: dict[str, CheckpointInfo]) -> str:
