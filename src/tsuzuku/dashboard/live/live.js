@@ -83,9 +83,12 @@ class Live {
 
   update(component) {
     this.component = component;
-    this.told_python = component.data.known ?? this.told_python;
+    this.toldPython = component.data.known ?? this.toldPython;
     this.charts.useTheme(this.element);
     this.element.dataset.theme = this.charts.home.theme.dark ? "dark" : "light";
+    // It may have asked before the last event that is known here; later than that it is told.
+    clearTimeout(this.telling);
+    this.telling = setTimeout(() => this.runId !== null && this.tellPython(), 1_500);
     const chosen = component.data.run_id ?? null;
     if (chosen !== this.chosen) {
       this.chosen = chosen;
@@ -129,8 +132,12 @@ class Live {
 
   /** Bring the page to the newest state; raises where the server is away. */
   async begin() {
-    const status = await this.server.get("api/status", { run_id: this.chosen });
-    await this.open(status);
+    const nothing = { run_id: null, status: "idle", message: "", resumed_from: null };
+    const gone = (error) => {
+      if (error.status === 404) return nothing; // the run that was chosen is not there any more
+      throw error;
+    };
+    await this.open(await this.server.get("api/status", { run_id: this.chosen }).catch(gone));
   }
 
   async open(status) {
@@ -175,7 +182,7 @@ class Live {
     await this.origins.learn([...origins, this.origin]);
     if (this.closed || runId !== this.runId) return;
     const { steps } = this.progress;
-    this.last_resume = metrics.resumes[metrics.resumes.length - 1] ?? null;
+    this.lastResume = metrics.resumes[metrics.resumes.length - 1] ?? null;
     this.charts.load(metrics, (one) => this.origins.label(one.resumed_from, one.step, steps));
   }
 
@@ -236,7 +243,7 @@ class Live {
 
   showNumbers() {
     if (this.runId === null || this.closed) return;
-    const at = this.last_resume?.resumed_from === this.origin ? this.last_resume.step : 0;
+    const at = this.lastResume?.resumed_from === this.origin ? this.lastResume.step : 0;
     const origin = this.origins.label(this.origin, at, this.progress.steps);
     const { status, message } = this;
     this.trouble.show(status, message, this.system.free);
@@ -249,8 +256,8 @@ class Live {
   tellPython() {
     const now = { status: this.status, run_id: this.runId };
     const same = (was) => was && was.status === now.status && was.run_id === now.run_id;
-    if (same(this.told_python)) return;
-    this.told_python = now;
+    if (same(this.toldPython) || this.closed) return;
+    this.toldPython = now;
     this.component.setStateValue("status", now);
   }
 }

@@ -34,7 +34,6 @@ export class Stream {
     while (!this.closed) {
       try {
         await this.catchUp();
-        this.told("here");
         await this.follow();
       } catch (error) {
         if (this.closed) return;
@@ -56,6 +55,7 @@ export class Stream {
   /** Forget where it was: the page is brought up to date from the beginning. */
   restart() {
     this.since = null;
+    this.again = true;
     this.drop();
   }
 
@@ -63,7 +63,10 @@ export class Stream {
     const head = await this.server.head();
     // numbers grow; smaller ones are those of a table that was made anew
     if (this.since === null || head < this.since || head - this.since > this.replay) {
-      await this.begin(head);
+      do {
+        this.again = false;
+        await this.begin(head);
+      } while (this.again && !this.closed);
       this.since = head;
     }
   }
@@ -87,6 +90,7 @@ export class Stream {
         opened = true;
         this.pause = FIRST_PAUSE;
         this.heard = Date.now();
+        this.told("here");
       };
       socket.onclose = end;
       socket.onmessage = (message) => this.receive(JSON.parse(message.data));
