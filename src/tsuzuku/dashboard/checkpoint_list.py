@@ -30,6 +30,7 @@ class Listing:
     """All checkpoints, newest first. It is shared by all visits: nobody changes it."""
 
     items: Items
+    mark: str
     stamp: int
     """Another one for every reading."""
 
@@ -74,16 +75,22 @@ def full_name(item: CheckpointInfo) -> str:
     return f"{item.run_id}/{item.name}"
 
 
+def mark() -> str:
+    """Something cheap that changes with the list."""
+    newest = client().checkpoints(limit=1)
+    return "\n".join(
+        [str(newest.total), *(f"{full_name(c)} {c.sha256}" for c in newest.checkpoints)]
+    )
+
+
 def listing() -> Listing:
     """Everything that `GET /api/checkpoints` has, asked for only after something has changed."""
-    newest = client().checkpoints(limit=1)
-    mark = "\n".join(f"{full_name(c)} {c.sha256}" for c in newest.checkpoints)
-    return _listing(address()[0], newest.total, mark)
+    return _listing(address()[0], mark())
 
 
 @st.cache_resource(ttl=FRESH, max_entries=2, show_spinner=False)
-def _listing(server: str, total: int, newest: str) -> Listing:
-    return Listing(tuple(client().checkpoints().checkpoints), time.monotonic_ns())
+def _listing(server: str, mark: str) -> Listing:
+    return Listing(tuple(client().checkpoints().checkpoints), mark, time.monotonic_ns())
 
 
 def forget() -> None:

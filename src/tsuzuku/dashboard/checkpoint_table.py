@@ -56,12 +56,11 @@ say = speaker(
 
 def filters(known: Listing) -> Shown:
     """Ask what is looked for; the checkpoints that fit."""
-    if _led_here():  # to one that has to be among those that are shown
-        for key in (MODEL, DATASET, RUN, TEXT):
-            st.session_state[key] = ""
-    if run := st.query_params.get(RUN_ADDRESS):
+    run = st.query_params.get(RUN_ADDRESS, "")
+    if run or _led_here():  # to something that has to be among what is shown
+        st.session_state.update({MODEL: "", DATASET: "", TEXT: "", RUN: run})
+    if run:
         del st.query_params[RUN_ADDRESS]
-        st.session_state[RUN] = run
     first, second, third, fourth = st.columns(4)
     with first:
         model = one_of(say("model"), MODEL, known.names("model_name"))
@@ -116,7 +115,7 @@ def choose(shown: Shown) -> CheckpointInfo:
 
 def _name_first(full: str) -> str:
     run_id, _, name = full.partition("/")
-    return f"{name}（{run_id}）"
+    return f"{name} · {run_id}"
 
 
 def _agree(shown: Shown) -> None:

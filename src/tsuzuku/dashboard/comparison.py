@@ -36,7 +36,7 @@ say = speaker(
         "axis": Both("横軸", "Horizontal axis"),
         "step": Both("ステップ", "Step"),
         "epoch": Both("エポック", "Epoch"),
-        "lineage": Both("分岐元の曲線もつなぐ", "Join the curves branched from"),
+        "lineage": Both("分岐元もつなぐ", "Join ancestors"),
         "log": Both("対数目盛", "Log scale"),
         "no_metrics": Both(
             "選んだ学習には、まだ指標がありません。", "These runs have no metrics yet."
@@ -69,7 +69,7 @@ def _curves(runs: Items) -> None:
         st.info(say("no_metrics"), icon="📊")
         return
     usual = [known.index(key) for key in FIRST if key in known]
-    first, second, third, fourth = st.columns([2, 1, 1, 1], vertical_alignment="bottom")
+    first, second, third, fourth = st.columns([3, 2, 2, 2], vertical_alignment="bottom")
     key = first.selectbox(say("metric"), known, usual[0] if usual else 0, key="compare_metric")
     axis = second.selectbox(say("axis"), ["step", "epoch"], key="compare_axis", format_func=say)
     whole = third.toggle(say("lineage"), True, key="compare_lineage")

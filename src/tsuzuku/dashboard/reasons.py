@@ -19,7 +19,7 @@ _KEPT = {
     "pinned": Both("ピン留め", "pinned"),
     "in use": Both("分岐元", "branched from"),
 }
-_IN_USE = {
+IN_USE = {
     "the training that runs would go on from it": Both(
         "実行中の学習がここから続くため", "the training that runs would go on from it"
     ),
@@ -45,7 +45,7 @@ def kept(reason: str) -> str:
 
 def in_use(sentence: str) -> str:
     """What a checkpoint's `in_use` says."""
-    return translated(_IN_USE, sentence)
+    return translated(IN_USE, sentence)
 
 
 def translated(known: Mapping[str, Both], sentence: str) -> str:

@@ -24,6 +24,7 @@ class Listing:
     """All runs, newest first. It is shared by all visits: nobody changes it."""
 
     items: Items
+    mark: str
     stamp: int
     """Another one for every reading."""
 
@@ -66,17 +67,22 @@ class Shown:
     """Of each name, its row."""
 
 
-def listing() -> Listing:
-    """Everything that `GET /api/runs` has, asked for only after something has changed."""
+def mark() -> str:
+    """Something cheap that changes with the list."""
     newest = client().runs(limit=1)
     now = client().status()
     marks = [f"{run.run_id} {run.status}" for run in newest.runs]
-    return _listing(address()[0], newest.total, "\n".join([*marks, f"{now.run_id} {now.status}"]))
+    return "\n".join([str(newest.total), *marks, f"{now.run_id} {now.status}"])
+
+
+def listing() -> Listing:
+    """Everything that `GET /api/runs` has, asked for only after something has changed."""
+    return _listing(address()[0], mark())
 
 
 @st.cache_resource(ttl=FRESH, max_entries=2, show_spinner=False)
-def _listing(server: str, total: int, mark: str) -> Listing:
-    return Listing(tuple(client().runs().runs), time.monotonic_ns())
+def _listing(server: str, mark: str) -> Listing:
+    return Listing(tuple(client().runs().runs), mark, time.monotonic_ns())
 
 
 def forget() -> None:

@@ -58,8 +58,7 @@ say = speaker(
 def filters(known: Listing) -> Shown:
     """Ask what is looked for; the runs that fit."""
     if _led_here():
-        for key in (MODEL, DATASET, STATUS, TEXT):
-            st.session_state[key] = ""
+        st.session_state.update({MODEL: "", DATASET: "", STATUS: "", TEXT: ""})
     first, second, third, fourth = st.columns(4)
     with first:
         model = one_of(say("model"), MODEL, known.names("model_name"))

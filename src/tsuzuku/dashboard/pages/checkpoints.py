@@ -10,6 +10,7 @@ from tsuzuku.dashboard import (
     checkpoint_care,
     checkpoint_list,
     checkpoint_table,
+    freshness,
     places,
     pruning,
     resume_form,
@@ -51,6 +52,7 @@ def page() -> None:
         st.header(say("filter"), divider="gray")
         shown = checkpoint_table.filters(known)
         st.header(say("list"), divider="gray")
+        freshness.section(known.mark, checkpoint_list.mark)
         if not shown.items:
             st.info(say("none_fits"), icon="🔍")
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from tsuzuku.dashboard import comparison, places, run_care, run_list, run_table
+from tsuzuku.dashboard import comparison, freshness, places, run_care, run_list, run_table
 from tsuzuku.dashboard.connection import client, refusals
 from tsuzuku.dashboard.words import Both, speaker
 
@@ -35,6 +35,7 @@ def page() -> None:
             places.link("main")
             return
         st.header(say("list"), divider="gray")
+        freshness.section(known.mark, run_list.mark)
         shown = run_table.filters(known)
         if not shown.items:
             st.info(say("none_fits"), icon="🔍")
