@@ -36,7 +36,7 @@ class _Asked:
             answer = asked.result(PATIENCE)
         except TooSlow:
             self.under_way = asked
-            return None
+            return known[1] if known is not None else None
         except BaseException:
             self.under_way = None
             raise
@@ -51,7 +51,8 @@ def _asked() -> _Asked:
 
 
 def offers() -> Config | None:
-    """What `GET /api/config` answers; None while the server is still reading a plug-in."""
+    """What `GET /api/config` answers, or has answered before if that takes long; None if the
+    server is still reading its plug-ins for the first time."""
     return _asked().now(client())
 
 
