@@ -26,7 +26,7 @@ FLAGS = [
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
 ]
-PATIENCE = 30_000
+PATIENCE = 60_000
 """Milliseconds in which a page is drawn, or what is waited for has come."""
 AT_REST = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from browsing import Complaints, api, settled, show, visit
 from servers import Served, kill_workers, serving
-from trainings import epochs, make_slow_workspace, start, stop
+from trainings import epochs, make_slow_workspace, start, stop, until
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +126,7 @@ def test_a_crash_is_resumed_with_one_button(page: Page, served: Served) -> None:
     trouble.get_by_role("button", name="🔄 学習再開").click()
     expect(sidebar(page).get_by_text("から学習を再開しました")).to_be_visible()
     expect(trouble).to_be_hidden()
-    run = api(served.url, f"/api/runs/{run_id}")
-    assert run["attempt"] == 2
+    until("attempt 2", lambda: api(served.url, f"/api/runs/{run_id}")["attempt"] == 2)
 
 
 def test_a_reload_and_a_second_browser_show_the_same_run(

@@ -98,8 +98,8 @@ def test_every_button_of_the_sidebar(page: Page, served: Served) -> None:
 
     press(page, RESUME, "から学習を再開しました")
     expect(button(page, STOP)).to_be_enabled()
-    run = api(served.url, f"/api/runs/{api(served.url, '/api/status')['run_id']}")
-    assert run["attempt"] == 2
+    run_id = api(served.url, "/api/status")["run_id"]
+    until("attempt 2", lambda: api(served.url, f"/api/runs/{run_id}")["attempt"] == 2)
 
 
 def test_what_the_server_refuses_is_shown_and_nothing_typed_is_lost(
