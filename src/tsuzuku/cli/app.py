@@ -385,7 +385,7 @@ def data_make(
     """Make a data set on the spot: `digits` or `speech`.
 
     `digits` are scikit-learn's digits in MNIST's format. `speech` is spoken by espeak-ng in several
-    voices, in LJSpeech's layout: 36 minutes of everyday sentences, or the lines of a file.
+    voices, in LJSpeech's layout: 40 minutes of everyday sentences, or the lines of a file.
     """
     from tsuzuku.cli.datasets import show_made
     from tsuzuku.core.downloadable import Making

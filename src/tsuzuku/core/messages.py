@@ -20,6 +20,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "データ: 学習 {train:,} 件、検証 {validation:,} 件",
         "Data: {train:,} samples to train on, {validation:,} to validate on",
     ),
+    "left_out": (
+        "データセットの {count:,} 行は使えないため除きました: {rows}",
+        "{count:,} rows of the data set cannot be used and are left out: {rows}",
+    ),
     "model_ready": (
         "モデル: パラメータ {params:,} 個、デバイス {device}",
         "Model: {params:,} parameters on {device}",

@@ -1,39 +1,28 @@
-"""Sentences to be spoken: everyday words in ever new order, every letter of English among them."""
+"""Sentences to be spoken: everyday words in ever new order, every letter of English among them.
+
+There are so few words that half an hour of speech says each of them often.
+"""
 
 from __future__ import annotations
 
 import random
 
 WORDS = {
-    "who": """the old captain|my sister|a young doctor|the quiet neighbour|our teacher|the baker
-        |a tired farmer|the judge|her brother|the tall waiter|an honest boy|the queen|his uncle
-        |the night guard|a clever girl|the new driver|the painter|my grandmother|two children
-        |the village nurse|a stranger|the young king|our cousin|the mayor""",
-    "did": """opened|carried|found|painted|washed|borrowed|lost|moved|watched|repaired|sold|kept
-        |remembered|dropped|covered|brought|finished|liked|mixed|examined|squeezed|changed""",
-    "do": """open|carry|find|paint|wash|borrow|lose|move|watch|repair|sell|keep|remember|drop|cover
-        |bring|finish|like|mix|examine|squeeze|change""",
-    "what": """the wooden box|a heavy jar|the garden gate|seven letters|the yellow boat|an empty
-        bottle|the kitchen table|a loaf of bread|the broken clock|some fresh orange juice|her
-        winter jacket|the last puzzle|a dozen eggs|the music book|his favourite song|the silver
-        key|a small fire|the white horse|our blue tent|a bowl of soup|the question|those flowers
-        |the bicycle|a piece of cake|the long ladder|an expensive ring""",
-    "where": """in the valley|near the harbour|behind the school|on the hill|under the bridge
-        |beside the river|at the market|in the forest|across the street|by the open window|outside
-        the museum|on the frozen lake|at the railway station|in the upper room|between the houses
-        |next to the church""",
-    "before": """yesterday|last winter|before sunrise|in the evening|on Monday|a week ago|at six
-        o'clock|after the storm|in June|on Friday morning|an hour ago|during the war""",
-    "later": """tomorrow|next year|before supper|this afternoon|on Thursday|in a few days|at eight
-        o'clock|as soon as possible|when the rain stops|at the end of March""",
-    "thing": """sky|road|water|bread|garden|answer|letter|wind|story|zebra|kitchen|wine|snow
-        |village|music|machine|castle|fox|ocean|roof""",
-    "how": """cold|warm|quiet|bright|heavy|beautiful|strange|simple|dark|expensive|sweet|famous|dry
-        |very small|lazy|dangerous|too loud|clean|almost ready|rather old""",
-    "many": """three|four|five|nine|eleven|twelve|twenty|a hundred|several|too many|only a few
-        |thirteen""",
-    "things": """sheep|candles|windows|wild birds|green apples|boxes|visitors|old maps|tickets
-        |bells|soldiers|chairs|stars|paper boats|brown dogs|bridges""",
+    "who": """the old captain|my sister|a young doctor|our teacher|the queen|her brother
+        |a tired farmer|the judge|his uncle|two children""",
+    "did": "opened|carried|found|washed|moved|watched|sold|kept|fixed|liked",
+    "do": "open|carry|find|wash|move|watch|sell|keep|fix|like",
+    "what": """the wooden box|a heavy jar|the garden gate|the yellow boat|the kitchen table
+        |a loaf of bread|the last puzzle|a dozen eggs|the silver key|the white horse
+        |some orange juice|the question""",
+    "where": """in the valley|near the river|behind the school|on the hill|under the bridge
+        |at the market|by the open window""",
+    "before": "yesterday|last winter|in the evening|on Monday|a week ago",
+    "later": "tomorrow|next year|this afternoon|on Thursday|in a few days",
+    "thing": "sky|road|water|bread|garden|river|kitchen|wind",
+    "how": "cold|warm|quiet|bright|heavy|simple|dark|expensive",
+    "many": "three|five|seven|twelve|a hundred|several",
+    "things": "sheep|candles|windows|birds|boxes|horses",
 }
 FORMS = [
     "{who} {did} {what}.",

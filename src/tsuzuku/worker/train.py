@@ -37,6 +37,7 @@ from tsuzuku.training.randomness import position_seed, seed_all
 from tsuzuku.training.setup import choose_device, load_plugins, make_deterministic, make_samplers
 from tsuzuku.training.state import TrainingState, section
 from tsuzuku.training.trainer import Outcome, Trainer
+from tsuzuku.worker.bad_rows import left_out, named
 from tsuzuku.worker.emit import Emitter
 from tsuzuku.worker.failures import explained, print_traceback
 from tsuzuku.worker.stop import Stop
@@ -102,6 +103,8 @@ class _Session:
             train=len(train_sampler.indices),
             validation=len(validation_sampler.indices) if validation_sampler else 0,
         )
+        if left := left_out(data.train):
+            emit.say("left_out", "warning", count=len(left), rows=named(left))
         steps = -(-len(train_sampler) // training.accumulate_grad_batches)
         optimizer = make_optimizer(model, training)
         state = TrainingState(
