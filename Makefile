@@ -13,15 +13,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
 
-# Debian's packages that tests and demo use. Installed where that is possible; what is missing is
+# Debian's packages that tests use. Installed where that is possible; what is missing is
 # said loudly, and is an error in CI.
 system:
 	@sh tools/system-packages.sh
 
-demo: setup system
+demo: setup
 	$(BIN)/tsuzuku -w demo demo
 
-# The API of the demo's workspace, with a page to try it at http://127.0.0.1:8000/docs.
+# Dashboard and API of the demo's workspace at http://127.0.0.1:8000/.
 serve: setup
 	$(BIN)/tsuzuku init demo
 	$(BIN)/tsuzuku -w demo serve

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs Debian's packages that the tests use: real pictures in MNIST's format.
+# Installs Debian's packages that the tests use: real pictures in MNIST's format, a browser for the
+# dashboard, and fonts with which Japanese and emoji show in it.
 set -eu
-packages="dataset-fashion-mnist"
+packages="chromium dataset-fashion-mnist fonts-noto-cjk fonts-noto-color-emoji"
 have() { dpkg-query -W -f='${Status}' "$1" 2>/dev/null | grep -q "install ok installed"; }
 
 missing=""
@@ -18,7 +19,7 @@ else
 fi
 echo "############################################################" >&2
 echo "# NOT INSTALLED:$missing" >&2
-echo "# Tests on real Fashion-MNIST pictures will be SKIPPED." >&2
+echo "# Tests of the dashboard in a browser, or on real pictures, will be SKIPPED." >&2
 echo "# As root on Debian: apt-get install$missing" >&2
 echo "############################################################" >&2
 [ "${CI:-}" = true ] && exit 1
