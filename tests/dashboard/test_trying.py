@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from browsing import Complaints, api, overflowing, settled, show, unreachable, visit
 from plain_plugins import make_workspace
 from servers import Served, serving
+from tsuzuku.client import Client
 
 CURVY = '''\
 """Curves and a number, of a text or of a sample."""
@@ -65,8 +66,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(root: Path) -> Any:
     """With a trained checkpoint of each model, and two of the VAE."""
     with serving(root) as one:
-        api(one.url, "/api/dataset/make", {"dataset_name": "digits"})
-        api(one.url, "/api/dataset/make", {"dataset_name": "speech", "count": 16})
+        with Client(one.url) as client:
+            client.make_dataset("digits")
+            client.make_dataset("speech", count=16)
         for training in TRAININGS:
             started = api(one.url, "/api/train/start", training)
             _wait_until_completed(one, started["run_id"])
@@ -74,7 +76,7 @@ def served(root: Path) -> Any:
 
 
 def _wait_until_completed(served: Served, run_id: str) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 240
     while (run := api(served.url, f"/api/runs/{run_id}"))["status"] != "completed":
         assert run["status"] in ("starting", "running"), run
         assert time.monotonic() < until, run
