@@ -139,10 +139,12 @@ def _form(details: CheckpointDetails) -> Asked:
     size = second.number_input(
         say("batch"), 1, LIMIT, batch if isinstance(batch, int) else 1, key=f"resume_batch {own}"
     )
+    key = f"resume_limit {own}"
+    if key not in st.session_state:  # a default of its own would not let it be emptied
+        st.session_state[key] = limited
     limit = third.number_input(
-        say("limit"), 1, LIMIT, limited, step=100,
-        placeholder=say("limit_all"), key=f"resume_limit {own}",
-    )  # fmt: skip
+        say("limit"), 1, LIMIT, None, step=100, placeholder=say("limit_all"), key=key
+    )
     light = fourth.toggle(
         say("light"), help=say("light_help", count=LIGHT_SAMPLES), key=f"resume_light {own}"
     )
