@@ -20,6 +20,8 @@ CHOSEN = "chosen_model"
 """The model's name in the session's state."""
 _JUST_ASKED = "just_asked"
 MOST = 1_000_000
+NEWEST = ""
+"""Stands for the newest checkpoint, whichever that is."""
 LISTED = 200
 """Checkpoints to choose from; older ones are on their own page."""
 
@@ -51,6 +53,7 @@ say = speaker(
         "reset": Both("既定値に戻す", "Back to the defaults"),
         "resuming": Both("チェックポイントから再開", "Resume from a checkpoint"),
         "checkpoint": Both("再開するチェックポイントを選択", "Checkpoint to resume from"),
+        "newest": Both("最新のチェックポイント", "The newest checkpoint"),
         "no_checkpoint": Both(
             "この組み合わせのチェックポイントはまだありません。",
             "There is no checkpoint of these two yet.",
@@ -152,30 +155,34 @@ def _from_checkpoint(choice: Choice) -> Choice:
     asked = f"{choice.scope}{choice.dataset}/resume"
     wanted = st.checkbox(
         say("resuming"),
-        key=typed.widget(asked, bool(listed), lambda value: value and bool(listed)),
+        key=typed.widget(asked, True),
         on_change=typed.keep,
         args=(asked,),
         disabled=not listed,
     )
     if not listed:
         st.caption(say("no_checkpoint"))
-    if not wanted:
+    if not wanted or not listed:
         return choice
     found = {full_name(one): one for one in listed}
-    runs = {one.run_id for one in listed}
     path = f"{choice.scope}{choice.dataset}/checkpoint"
     if typed.value(path, None) not in found:
         typed.forget(path)
+    # the newest has a name of its own that never changes: while a training saves, a browser may
+    # still tell of the one before, and that would pass for a choice
     name = st.selectbox(
         say("checkpoint"),
-        list(found),
-        key=typed.widget(path, next(iter(found))),
-        format_func=lambda name: found[name].name if len(runs) == 1 else _of_run(found[name]),
+        [NEWEST, *found],
+        key=typed.widget(path, NEWEST),
+        format_func=lambda name: _of_run(found[name]) if name in found else say("newest"),
         on_change=typed.keep,
         args=(path,),
         help=say("older", count=LISTED) if len(listed) == LISTED else None,
     )
-    return replace(choice, checkpoint=_details(found[name]))
+    chosen = found.get(name, listed[0])
+    if name not in found:
+        st.caption(chosen.name)
+    return replace(choice, checkpoint=_details(chosen))
 
 
 def _of_run(checkpoint: CheckpointInfo) -> str:
