@@ -85,6 +85,7 @@ export class Chart {
     const figure = drawing(home, this.name, curves.map((c) => ({ ...c, band: spread(c) })), width);
     const [from, to] = this.range ?? reach(curves);
     Object.assign(figure.layout, marks(home, from, to, width));
+    if (!curves.some(({ step }) => step.length)) blank(figure.layout, home.words.no_values);
     home.Plotly.react(this.plot, figure.data, figure.layout, figure.config);
     if (!this.begun) {
       this.begun = true;
@@ -145,4 +146,10 @@ function pick({ step, value, min, max }) {
 function reach(curves) {
   const steps = curves.flatMap(({ step }) => (step.length ? [step[0], step[step.length - 1]] : []));
   return steps.length ? [Math.min(...steps), Math.max(...steps)] : [0, 1];
+}
+
+/** A chart without values has no numbers on its axes, which would mean nothing. */
+function blank(layout, text) {
+  layout.xaxis.visible = layout.yaxis.visible = false;
+  layout.annotations = [{ text, showarrow: false, xref: "paper", yref: "paper", x: 0.5, y: 0.5 }];
 }
