@@ -205,7 +205,7 @@ def test_a_download_is_followed_and_outlives_a_reload(
     found.get_by_role("button", name="far をダウンロード").click()
     bar = page.get_by_role("progressbar", name="far")
     expect(bar).to_be_visible()
-    expect(page.get_by_text("far.bin")).to_be_visible()
+    expect(page.get_by_text("far.bin をダウンロードしています")).to_be_visible()
     expect(found.get_by_role("button", name="far をダウンロードしています")).to_be_disabled()
     page.reload()
     expect(bar).to_be_visible()

@@ -120,7 +120,10 @@ def run(page: Page, results: int = 1) -> None:
 def upload(page: Page, name: str, content: bytes) -> None:
     kinds = {"wav": "audio/wav", "png": "image/png", "txt": "text/plain"}
     file = {"name": name, "mimeType": kinds[name.rpartition(".")[2]], "buffer": content}
-    section(page).locator('input[type="file"]').set_input_files([file])
+    # by its kind: what was drawn for another model may still be there
+    kind = {"wav": "sound", "png": "picture"}.get(name.rpartition(".")[2], "anything")
+    page.locator(f'.st-key-trying-file-{kind} input[type="file"]').set_input_files([file])
+    expect(section(page).get_by_text(name).first).to_be_visible()
     settled(page)
 
 

@@ -27,13 +27,18 @@ def prune(run: RunDir, policy: CheckpointSettings, store: Store, *, dry: bool = 
 
     `dry` only says what would go. Raises CorruptCheckpoint if the newest one does not verify.
     """
-    pinned = {c.name for c in store.checkpoints(run_id=run.run_id) if c.pinned}
     prefix = f"{run.run_id}/"
-    parents = [r.parent for r in store.runs() if r.parent and r.parent.startswith(prefix)]
+    parents = {
+        r.parent.removeprefix(prefix)
+        for r in store.runs()
+        if r.parent and r.parent.startswith(prefix)
+    }
     files, _ = checkpoint_files.in_folder(run.checkpoints)
-    surveyed = survey(files, policy, pinned, {parent.removeprefix(prefix) for parent in parents})
+    surveyed = survey(files, policy, pins(store, run.run_id), parents)
     if surveyed.removed and not dry:
         checkpoint_files.check(files[-1])
+        # that took its time, in which somebody may have pinned one
+        surveyed = survey(files, policy, pins(store, run.run_id), parents)
         for name in surveyed.removed:
             checkpoint_files.remove(run.checkpoints / name)
     return surveyed
@@ -67,6 +72,11 @@ def index_anew(run: RunDir, store: Store) -> None:
         for record in survey(files, CheckpointSettings(keep_last_n=None)).records:
             if record.name not in known:
                 store.put_checkpoint(record)
+
+
+def pins(store: Store, run_id: str) -> set[str]:
+    """Names of a run's pinned checkpoints."""
+    return {c.name for c in store.checkpoints(run_id=run_id) if c.pinned}
 
 
 def survey(

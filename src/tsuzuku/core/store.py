@@ -266,7 +266,42 @@ class Store(Tables):
     # Checkpoints and proofs
 
     def put_checkpoint(self, c: Checkpoint) -> None:
-        self.put("checkpoints", c.model_dump())
+        """Insert or update a row. A pin stays, as does a verification of the same bytes: whoever
+        saves and prunes does not know of them. `mark_checkpoint` changes them."""
+        row = c.model_dump()
+        own = {"run_id", "name", "pinned", "verified"}
+        changes = [f"{name} = excluded.{name}" for name in row if name not in own]
+        changes.append("pinned = max(pinned, excluded.pinned)")
+        changes.append("verified = max(verified * (sha256 = excluded.sha256), excluded.verified)")
+        with self.writing() as db:
+            db.execute(
+                f"INSERT INTO checkpoints ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
+                f" ON CONFLICT (run_id, name) DO UPDATE SET {', '.join(changes)}",
+                [cell(value) for value in row.values()],
+            )
+
+    def mark_checkpoint(
+        self, run_id: str, name: str, *, pinned: bool | None = None, verified: bool | None = None
+    ) -> None:
+        """Set what a person, not the policies, says of a checkpoint."""
+        with self.writing() as db:
+            if verified is not None:
+                db.execute(
+                    "UPDATE checkpoints SET verified = ? WHERE run_id = ? AND name = ?",
+                    (verified, run_id, name),
+                )
+            if pinned is not None:
+                reasons = (
+                    "(SELECT json_group_array(value) FROM json_each(kept_because)"
+                    " WHERE value != 'pinned')"
+                )
+                if pinned:
+                    reasons = f"json_insert({reasons}, '$[#]', 'pinned')"
+                db.execute(
+                    f"UPDATE checkpoints SET pinned = ?, kept_because = {reasons}"
+                    " WHERE run_id = ? AND name = ?",
+                    (pinned, run_id, name),
+                )
 
     def drop_checkpoint(self, run_id: str, name: str) -> None:
         with self.writing() as db:

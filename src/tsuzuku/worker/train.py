@@ -18,7 +18,7 @@ from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound, TsuzukuError
 from tsuzuku.core.launch import write_settings
 from tsuzuku.core.lock import RunLock
-from tsuzuku.core.pruning import prune, survey
+from tsuzuku.core.pruning import pins, prune, survey
 from tsuzuku.core.resume import check_data_path, tip
 from tsuzuku.core.schemas import Attempt, Status
 from tsuzuku.core.settings import RunSettings, render
@@ -273,7 +273,8 @@ class _Session:
         for file in good:
             if file.name not in names:
                 self._tell(file)
-        records = survey(good, policy.model_copy(update={"keep_last_n": None})).records
+        everything = policy.model_copy(update={"keep_last_n": None})
+        records = survey(good, everything, pins(self.store, self.run.run_id)).records
         self.emit.later(lambda store: [store.put_checkpoint(r) for r in records])
 
     def _saved(self, file: CheckpointFile) -> None:

@@ -130,7 +130,7 @@ def verify(run_id: str, name: str, here: Here) -> Verified:
     run, found = _find(here, run_id, name)
     (answer,) = ask_worker(here.workspace, "verify", str(found.path))
     ok = bool(answer.get("ok"))
-    _index(here, run, found, verified=ok)
+    here.store.mark_checkpoint(run.run_id, found.name, verified=ok)
     return Verified(
         name=found.name,
         run_id=run.run_id,
@@ -145,7 +145,7 @@ def pin(run_id: str, name: str, here: Here, body: Pin | None = None) -> Pinned:
     """Keep a checkpoint whatever the policies say; `{"pinned": false}` lets it go again."""
     run, found = _find(here, run_id, name)
     pinned = body.pinned if body else True
-    _index(here, run, found, pinned=pinned)
+    here.store.mark_checkpoint(run.run_id, found.name, pinned=pinned)
     return Pinned(name=found.name, run_id=run.run_id, pinned=pinned)
 
 
@@ -234,15 +234,6 @@ def in_use(here: Context, run: RunDir, found: CheckpointFile) -> str:
 def _find(here: Context, run_id: str, name: str) -> tuple[RunDir, CheckpointFile]:
     run = here.workspace.run_dir(run_id)
     return find_checkpoint(here.workspace, here.store, f"{run.run_id}/{name}", paths=False)
-
-
-def _index(here: Context, run: RunDir, found: CheckpointFile, **changed: bool) -> None:
-    for record in here.store.checkpoints(run_id=run.run_id, name=found.name):
-        update: dict[str, Any] = dict(changed)
-        if "pinned" in changed:
-            reasons = [r for r in record.kept_because if r != "pinned"]
-            update["kept_because"] = [*reasons, "pinned"] if changed["pinned"] else reasons
-        here.store.put_checkpoint(record.model_copy(update=update))
 
 
 def _unlisted(run: RunDir, found: CheckpointFile) -> dict[str, Any]:
