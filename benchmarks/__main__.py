@@ -18,6 +18,7 @@ ALL = (
     "curves",
     "server",
     "websocket_load",
+    "conformer",
     "speech_loading",
 )
 

@@ -384,6 +384,7 @@ def test_a_crash_says_what_happened_and_has_one_button(page: Page, served: Serve
     expect(number(page, "status")).to_have_text("💥 異常終了")
     expect(number(page, "eta")).to_have_text("-")
     assert not unreachable(page)
+    settled(page)
     panel.get_by_role("button", name="🔄 学習再開").click()
     expect(number(page, "status")).to_have_text("🏃 学習中")
     expect(panel).to_be_hidden()

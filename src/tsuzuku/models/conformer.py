@@ -36,7 +36,7 @@ TRAINING = {
     "warmup_steps": 100,
     "grad_clip_thresh": 1.0,
     "batch_size": 16,
-    "num_epochs": 20,
+    "num_epochs": 18,
 }
 """Training settings that suit `tiny`; `config.yaml` and the command line go before them."""
 
