@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, WebSocket, expect
 
 import tsuzuku.dashboard
-from browsing import PATIENCE, Complaints, api, overflowing, show, unreachable, visit
+from browsing import PATIENCE, Complaints, api, overflowing, settled, show, unreachable, visit
 from made_runs import begin
 from plain_plugins import CONFIG, make_workspace
 from servers import Served, free_port, serving, workers
