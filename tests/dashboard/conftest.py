@@ -18,6 +18,14 @@ from plain_plugins import make_workspace
 from servers import Served, serving
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A browser on two busy cores is now and then seconds late: what fails in one is tried again,
+    which the report says (R)."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.flaky(reruns=2))
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium. Not for the whole session: Playwright has an event loop running in this thread,
