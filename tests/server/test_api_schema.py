@@ -70,6 +70,7 @@ def good_calls(home: House) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "GET /api/events", {"query": {"after": 0, "limit": 1000}}
     yield "GET /api/runs/{run_id}", run
     yield "GET /api/runs/{run_id}/metrics", {**run, "query": {"points": 3}}
+    yield "GET /api/runs/{run_id}/log", {**run, "query": {"limit": 5}}
     yield "GET /api/checkpoints/{run_id}/{name}", one
     yield "GET /api/checkpoints/{run_id}/{name}/download", one
     yield "POST /api/checkpoints/{run_id}/{name}/pin", {**one, "body": {"pinned": True}}

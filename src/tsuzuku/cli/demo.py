@@ -22,7 +22,7 @@ from tsuzuku.cli.remote_training import train
 from tsuzuku.cli.scaffold import init_workspace
 from tsuzuku.client import Client, Unreachable
 from tsuzuku.core.downloadable import MADE, Making
-from tsuzuku.core.errors import TsuzukuError
+from tsuzuku.core.errors import NotFound, TsuzukuError, WrongInput
 from tsuzuku.core.workspace import Workspace
 
 MODEL, DATASET = "conformer", "ljspeech"
@@ -125,7 +125,12 @@ def _show_where(url: str) -> None:
 def _transcribe(client: Client) -> None:
     console.print("\nSentences that it has never heard:")
     for number in range(SENTENCES):
-        answer = client.infer(sample=number, model_name=MODEL)
+        try:
+            answer = client.infer(sample=number, model_name=MODEL)
+        except (NotFound, WrongInput):
+            if number == 0:
+                raise
+            break  # there are no more
         reference = answer.outputs.get("reference")
         if reference is not None:
             console.print(f"  said   {escape(str(reference.value))}")
