@@ -251,6 +251,18 @@ def test_every_word_that_is_no_override_is_named() -> None:
     assert "key.path=value" in caught.value.problems[0]
 
 
+def test_an_override_that_is_no_yaml_is_named_with_what_would_be_right() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_overrides(["epochs=3", "dataset.alphabet= 'abc", "dataset.path=[a"], "m", "d")
+    assert [problem.partition(" cannot be read (")[0] for problem in caught.value.problems] == [
+        '"dataset.alphabet= \'abc"',
+        "'dataset.path=[a'",
+    ]
+    assert "in quotes if there are quotes" in caught.value.problems[0]
+    quoted = parse_overrides(["dataset.alphabet=' ''abc'"], "m", "d")
+    assert quoted == {"datasets": {"d": {"alphabet": " 'abc"}}}
+
+
 def test_an_unknown_override_is_refused_with_what_would_be_right(path: Path) -> None:
     assert "did you mean batch_size?" in refused(path, "{}", "training.batch_siz=3")[0]
     assert refused(path, "{}", "batch_siz=3")

@@ -78,6 +78,13 @@ def parse_overrides(words: Sequence[str], model: str = "", dataset: str = "") ->
             problems.append(f"{word!r} is not an override; write key.path=value")
             continue
         dotlist.append(f"{_full_path(key.strip(), model, dataset)}={value}")
+        try:
+            OmegaConf.from_dotlist(dotlist[-1:])
+        except (yaml.YAMLError, OmegaConfBaseException, ValueError, IndexError) as error:
+            problems.append(
+                f"{word!r} cannot be read ({_first_line(error)}); write its value as YAML has it,"
+                " in quotes if there are quotes, colons or brackets in it"
+            )
     if problems:
         raise SettingsError(problems, "overrides")
     try:

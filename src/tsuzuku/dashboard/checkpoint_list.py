@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from tsuzuku.core.answers import CheckpointInfo
-from tsuzuku.dashboard import figures, grids, reasons
+from tsuzuku.dashboard import figures, grids, listings, reasons
 from tsuzuku.dashboard.connection import address, client
 from tsuzuku.dashboard.words import Both, Language, language, speaker
 
@@ -21,22 +21,10 @@ FRESH = 20.0
 """Seconds after which what others pinned or verified shows, too."""
 
 Items = tuple[CheckpointInfo, ...]
+Listing = listings.Listing[CheckpointInfo]
+Shown = listings.Shown[CheckpointInfo]
 
 say = speaker({"is_best": Both("🏆 最良", "🏆 best"), "is_latest": Both("🕒 最新", "🕒 latest")})
-
-
-@dataclass(frozen=True)
-class Listing:
-    """All checkpoints, newest first. It is shared by all visits: nobody changes it."""
-
-    items: Items
-    mark: str
-    stamp: int
-    """Another one for every reading."""
-
-    def names(self, field: str) -> list[str]:
-        """The values that a field has, sorted."""
-        return sorted({str(getattr(item, field)) for item in self.items})
 
 
 @dataclass(frozen=True)
@@ -55,19 +43,6 @@ class Wish:
             and self.run in ("", item.run_id)
             and all(word in full_name(item).casefold() for word in self.text.casefold().split())
         )
-
-
-@dataclass(frozen=True)
-class Shown:
-    """The checkpoints that fit a wish, and their table, row by row the same."""
-
-    names: tuple[str, ...]
-    """`run_id/name`."""
-    items: Items
-    table: Any
-    """In Arrow's columns."""
-    place: dict[str, int]
-    """Of each name, its row."""
 
 
 def full_name(item: CheckpointInfo) -> str:
@@ -107,7 +82,7 @@ def shown(known: Listing, wish: Wish) -> Shown:
 def _shown(_known: Listing, stamp: int, wish: Wish, language: Language) -> Shown:
     items = tuple(item for item in _known.items if wish.takes(item))
     names = tuple(full_name(item) for item in items)
-    return Shown(names, items, _table(items), {name: row for row, name in enumerate(names)})
+    return listings.shown(names, items, _table(items))
 
 
 def metric_names(measured: Iterable[Mapping[str, Any]]) -> list[str]:

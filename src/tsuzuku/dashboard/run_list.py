@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from tsuzuku.core.answers import RunInfo
-from tsuzuku.dashboard import grids, run_words
+from tsuzuku.dashboard import grids, listings, run_words
 from tsuzuku.dashboard.connection import address, client
 from tsuzuku.dashboard.words import Language, language
 
@@ -17,20 +17,8 @@ FRESH = 10.0
 """Seconds after which what others changed in older runs, and how far a training is, shows."""
 
 Items = tuple[RunInfo, ...]
-
-
-@dataclass(frozen=True)
-class Listing:
-    """All runs, newest first. It is shared by all visits: nobody changes it."""
-
-    items: Items
-    mark: str
-    stamp: int
-    """Another one for every reading."""
-
-    def names(self, field: str) -> list[str]:
-        """The values that a field has, sorted."""
-        return sorted({str(getattr(item, field)) for item in self.items})
+Listing = listings.Listing[RunInfo]
+Shown = listings.Shown[RunInfo]
 
 
 @dataclass(frozen=True)
@@ -53,18 +41,6 @@ class Wish:
 
 def _searched(item: RunInfo) -> str:
     return f"{item.run_id} {item.parent or ''} {item.message}".casefold()
-
-
-@dataclass(frozen=True)
-class Shown:
-    """The runs that fit a wish, and their table, row by row the same."""
-
-    names: tuple[str, ...]
-    items: Items
-    table: Any
-    """In Arrow's columns."""
-    place: dict[str, int]
-    """Of each name, its row."""
 
 
 def mark() -> str:
@@ -99,7 +75,7 @@ def shown(known: Listing, wish: Wish) -> Shown:
 def _shown(_known: Listing, stamp: int, wish: Wish, language: Language) -> Shown:
     items = tuple(item for item in _known.items if wish.takes(item))
     names = tuple(item.run_id for item in items)
-    return Shown(names, items, _table(items), {name: row for row, name in enumerate(names)})
+    return listings.shown(names, items, _table(items))
 
 
 def trained_for(run: RunInfo) -> float:

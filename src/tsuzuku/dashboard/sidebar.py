@@ -196,31 +196,26 @@ def _details(checkpoint: CheckpointInfo) -> CheckpointDetails | None:
         return None
 
 
+def _count(choice: Choice, setting: str, label: str, explained: str | None = None) -> None:
+    path = f"{choice.scope}training.{setting}"
+    st.number_input(
+        label,
+        min_value=1,
+        max_value=MOST,
+        step=1,
+        key=typed.widget(path, choice.training.get(setting)),
+        on_change=typed.keep,
+        args=(path,),
+        help=explained,
+    )
+
+
 def _settings(choice: Choice) -> None:
     left, right = st.columns(2)
     with left:
-        path, setting = f"{choice.scope}training.num_epochs", choice.training.get("num_epochs")
-        st.number_input(
-            say("epochs"),
-            min_value=1,
-            max_value=MOST,
-            step=1,
-            key=typed.widget(path, setting),
-            on_change=typed.keep,
-            args=(path,),
-            help=say("epochs_help"),
-        )
+        _count(choice, "num_epochs", say("epochs"), say("epochs_help"))
     with right:
-        path, setting = f"{choice.scope}training.batch_size", choice.training.get("batch_size")
-        st.number_input(
-            say("batch"),
-            min_value=1,
-            max_value=MOST,
-            step=1,
-            key=typed.widget(path, setting),
-            on_change=typed.keep,
-            args=(path,),
-        )
+        _count(choice, "batch_size", say("batch"))
     path = f"{choice.scope}lightweight"
     st.checkbox(
         say("light"),
