@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup system demo serve test check soak bench clean
+.PHONY: setup system demo serve test check soak bench screenshots clean
 
 setup: $(INSTALLED)
 
@@ -40,6 +40,10 @@ soak: setup system
 
 bench: setup
 	$(BIN)/python benchmarks
+
+# The pictures in docs/images, of the demo's workspace when it has been trained.
+screenshots: setup system
+	TSUZUKU_SCREENSHOTS_OF=demo $(BIN)/pytest tests/dashboard/test_screenshots.py
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -31,7 +31,16 @@ TRANSLATED = [
     ("README.md", "README.ja.md"),
     *(
         (f"docs/{name}.md", f"docs/ja/{name}.md")
-        for name in ("resume", "plugins", "checkpoints", "security", "server", "events")
+        for name in (
+            "resume",
+            "plugins",
+            "checkpoints",
+            "security",
+            "server",
+            "events",
+            "speech",
+            "dashboard",
+        )
     ),
 ]
 HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)

@@ -359,13 +359,13 @@ def test_a_server_that_dies_and_comes_back_loses_no_event(
                 rows = page.locator(".tz-row")
                 shown = rows.evaluate_all("(rows) => rows.map((row) => Number(row.dataset.seq))")
                 assert shown == sorted(set(shown))
+                # the status is not the last that a run says: what came since is no part of this
+                shown = [seq for seq in shown if seq <= last]
                 # events of no run are shown too, from when the page was opened
                 every = api(second.url, "/api/events?limit=10000")["events"]
                 loose = {event["seq"] for event in every if event["run_id"] is None}
                 own = [seq for seq in shown if seq not in loose]
                 kept = [event["seq"] for event in said]
-                odd = [event for event in every if event["seq"] in set(own) - set(kept)]
-                assert not odd
                 assert own == kept[-len(own) :]
                 assert len(own) > 20
                 done = api(second.url, "/api/progress")["global_step"]

@@ -46,13 +46,21 @@ def draw(choice: Choice | None, status: Status, *, busy: bool) -> None:
             epoch = checkpoint.epoch
             st.caption(say("nothing_left", epoch=epoch, more=epoch + 1))
     fresh = choice is not None and not busy
-    if st.button(say("start"), width="stretch", type="primary", disabled=not fresh) and choice:
+    if (
+        st.button(
+            say("start"), key="start_training", width="stretch", type="primary", disabled=not fresh
+        )
+        and choice
+    ):
         _do(lambda: _start(choice))
     resumable = fresh and checkpoint is not None and left
-    if st.button(say("resume"), width="stretch", disabled=not resumable) and choice:
+    if (
+        st.button(say("resume"), key="resume_training", width="stretch", disabled=not resumable)
+        and choice
+    ):
         _do(lambda: _resume(choice))
     stoppable = status.is_training and status.status != "stopping"
-    if st.button(say("stop"), width="stretch", disabled=not stoppable):
+    if st.button(say("stop"), key="stop_training", width="stretch", disabled=not stoppable):
         _do(lambda: say("stopping", run=client().stop(status.run_id).run_id))
 
 

@@ -18,7 +18,8 @@ from tsuzuku.dashboard.words import Both, speaker
 
 CHOSEN = "chosen_model"
 """The model's name in the session's state."""
-_JUST_ASKED = "just_asked"
+_WHOLE_PAGE = "whole_page"
+"""In the session's state while all of the page is drawn, and not the sidebar alone."""
 MOST = 1_000_000
 NEWEST = ""
 """Stands for the newest checkpoint, whichever that is."""
@@ -70,40 +71,40 @@ def draw(place: places.Place) -> None:
     """The sidebar; `place` is the page beside it."""
     with st.sidebar:
         st.header(say("title"), anchor=False)
-        config = None
-        with refusals():
-            config = offers()
-            if config is None:
-                st.fragment(_reading, run_every=1.0)()
-        if config is not None:
-            st.session_state[_JUST_ASKED] = config
-            st.fragment(_controls)(place)
-
-
-def _reading() -> None:
-    if offers() is not None:
-        st.rerun()
-    st.info(say("reading"), icon="⏳")
+        st.session_state[_WHOLE_PAGE] = True
+        st.fragment(_controls)(place)
 
 
 def _controls(place: places.Place) -> None:
     """A fragment: what is typed here does not draw the page beside it anew."""
-    just_asked: Config | None = st.session_state.pop(_JUST_ASKED, None)
+    whole_page = st.session_state.pop(_WHOLE_PAGE, False)
     with refusals():
-        config = just_asked or offers()
+        config = offers()
         status = client().status()
+        choice = None
         if config is None:
-            st.rerun()
-        choice = _pair(config, status, page_follows=just_asked is None)
+            st.info(say("reading"), icon="⏳")
+            st.fragment(_until_read, run_every=1.0)()
+        else:
+            choice = _pair(config, status, page_follows=not whole_page)
         if choice is not None:
             choice = _from_checkpoint(choice)
             _settings(choice)
             _further(choice)
-        buttons.draw(choice, status, busy=len(status.running) >= config.max_running)
+        # drawn while plug-ins are still being read, too: what is clicked where there is no such
+        # button would be forgotten, and a training can be stopped at any time
+        buttons.draw(
+            choice, status, busy=config is None or len(status.running) >= config.max_running
+        )
         notice.show()
     if place != places.HOME and notice.said() is not None:
         places.link(places.HOME)
     watch(listening=place != places.HOME)  # the main page has its live part for that
+
+
+def _until_read() -> None:
+    if offers() is not None:
+        st.rerun()
 
 
 def _pair(config: Config, status: Status, *, page_follows: bool) -> Choice | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -29,7 +32,7 @@ def serve(
     *,
     dashboard: bool = True,
 ) -> int:
-    """Serve a workspace until SIGINT or SIGTERM; trainings go on after that.
+    """Serve a workspace until SIGINT or SIGTERM, which is 0; trainings go on after that.
 
     Raises WrongInput for a folder that is no workspace or wrong settings, Busy where another
     server has this workspace already, TsuzukuError where the address cannot be had.
@@ -59,10 +62,28 @@ def serve(
             timeout_keep_alive=30,
         )
         _greet(host, listening.getsockname()[1], token, made, workspace)
-        uvicorn.Server(config).run(sockets=[listening])
+        server = uvicorn.Server(config)
+        with _ended_by_signals(server):
+            server.run(sockets=[listening])
     finally:
         lock.release()
     return 0
+
+
+@contextmanager
+def _ended_by_signals(server: uvicorn.Server) -> Generator[None]:
+    """SIGINT and SIGTERM end the server, from before it takes signals itself until after it has
+    ended: uvicorn raises what it got once more then, and the process would die of it."""
+
+    def end(*_: object) -> None:
+        server.should_exit = True
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _take(workspace: Workspace) -> RunLock:
