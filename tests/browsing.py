@@ -7,11 +7,20 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    ViewportSize,
+    WebError,
+    expect,
+)
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -28,6 +37,8 @@ FLAGS = [
 ]
 PATIENCE = 60_000
 """Milliseconds in which a page is drawn, or what is waited for has come."""
+Theme = Literal["light", "dark"]
+WINDOW = ViewportSize(width=1280, height=900)
 AT_REST = '[data-testid="stApp"][data-test-script-state="notRunning"]'
 
 expect.set_options(timeout=PATIENCE)
@@ -41,8 +52,17 @@ class Complaints(list[str]):
 
     def watch(self, context: BrowserContext) -> None:
         context.on("console", self._said)
-        context.on("weberror", lambda error: self.append(f"script error: {error.error}"))
+        context.on("weberror", self._failed)
         context.on("request", self._asked)
+
+    def leave(self, context: BrowserContext) -> None:
+        """Hear no more of it."""
+        context.remove_listener("console", self._said)
+        context.remove_listener("weberror", self._failed)
+        context.remove_listener("request", self._asked)
+
+    def _failed(self, error: WebError) -> None:
+        self.append(f"script error: {error.error}")
 
     def _said(self, message: ConsoleMessage) -> None:
         if message.type == "error":
@@ -54,15 +74,21 @@ class Complaints(list[str]):
             self.append(f"foreign request: {request.url}")
 
 
+def new_context(browser: Browser, *, width: int = 1280, **options: Any) -> BrowserContext:
+    """Cookies, storage and cache of a visitor: Japanese, on a window `width` pixels wide."""
+    size = {**WINDOW, "width": width}
+    options = {"locale": "ja-JP", "timezone_id": "Asia/Tokyo", "viewport": size, **options}
+    context = browser.new_context(**options)
+    context.set_default_timeout(PATIENCE)
+    return context
+
+
 @contextmanager
 def visit(
     browser: Browser, complaints: Complaints, *, width: int = 1280, **options: Any
 ) -> Iterator[Page]:
     """A page of a visitor of their own: cookies, storage, Japanese, `width` pixels wide."""
-    size = {"width": width, "height": 900}
-    options = {"locale": "ja-JP", "timezone_id": "Asia/Tokyo", "viewport": size, **options}
-    context = browser.new_context(**options)
-    context.set_default_timeout(PATIENCE)
+    context = new_context(browser, width=width, **options)
     complaints.watch(context)
     try:
         yield context.new_page()

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
-from browsing import CHROMIUM, FLAGS, Complaints, visit
+from browsing import CHROMIUM, FLAGS, WINDOW, Complaints, new_context
 from plain_plugins import make_workspace
 from servers import Served, serving
 
@@ -55,11 +57,32 @@ def complaints() -> Iterator[Complaints]:
     assert not found, "\n".join(found)
 
 
+@pytest.fixture(scope="module")
+def tabs(browser: Browser) -> Iterator[list[Page]]:
+    """At most one page, kept for the next test: its process has loaded and compiled Streamlit's
+    scripts, which is most of the time that a page takes."""
+    kept: list[Page] = []
+    yield kept
+    for page in kept:
+        page.context.close()
+
+
 @pytest.fixture
-def page(browser: Browser, complaints: Complaints) -> Iterator[Page]:
-    """An empty page of a new visitor."""
-    with visit(browser, complaints) as made:
-        yield made
+def page(browser: Browser, tabs: list[Page], complaints: Complaints) -> Iterator[Page]:
+    """A page of a visitor who has left nothing in the browser but its cache."""
+    if not tabs:
+        tabs.append(new_context(browser).new_page())
+    page = tabs.pop()
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size(WINDOW)
+    complaints.watch(page.context)
+    yield page
+    complaints.leave(page.context)
+    with suppress(Error):  # its server may be gone; then the next test has a new one
+        page.evaluate("() => { localStorage.clear(); sessionStorage.clear() }")
+        page.context.clear_cookies()
+        page.goto(urljoin(page.url, "/api/health"))
+        tabs.append(page)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from browsing import Complaints, api, overflowing, settled, show, unreachable, visit
+from browsing import Complaints, Theme, api, overflowing, settled, show, unreachable, visit
 from grid_rows import choose, chosen, grid, has_rows
 from made_runs import checkpoint
 from plain_plugins import CONFIG, NOISE, make_workspace
@@ -255,28 +255,27 @@ def test_delete_asks_first(page: Page, served: Served, run_id: str) -> None:
     expect(page.get_by_role("heading", name="📈 学習履歴")).to_be_visible()
 
 
-@pytest.mark.parametrize("lang", ["ja", "en"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("theme", "lang"), [("light", "ja"), ("dark", "en")])
 def test_everybody_can_read_it(
-    browser: Browser, complaints: Complaints, served: Served, run_id: str, lang: str, theme: str
+    page: Page, served: Served, run_id: str, lang: str, theme: Theme
 ) -> None:
-    with visit(browser, complaints, color_scheme=theme) as page:
-        opened(page, served, lang=lang)
-        assert unreachable(page) == []
-        assert overflowing(page) == 0
-        page.set_viewport_size({"width": 400, "height": 800})
-        settled(page)
-        assert overflowing(page) == 0
+    page.emulate_media(color_scheme=theme)
+    opened(page, served, lang=lang)
+    assert unreachable(page) == []
+    assert overflowing(page) == 0
+    page.set_viewport_size({"width": 400, "height": 800})
+    settled(page)
+    assert overflowing(page) == 0
 
 
 def test_an_empty_workspace_says_what_to_do(
     browser: Browser, complaints: Complaints, tmp_path: Path
 ) -> None:
-    with serving(make_workspace(tmp_path / "empty", SETTINGS)) as served:
+    workspace = make_workspace(tmp_path / "empty", SETTINGS)
+    with serving(workspace) as served, visit(browser, complaints) as page:
         for place in ("checkpoints", "runs", "models"):
-            with visit(browser, complaints) as page:
-                show(page, f"{served.url}/{place}")
-                expect(page.get_by_test_id("stMain").get_by_text("まだ").first).to_be_visible()
+            show(page, f"{served.url}/{place}")
+            expect(page.get_by_test_id("stMain").get_by_text("まだ").first).to_be_visible()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from browsing import Complaints, api, overflowing, settled, show, unreachable, visit
+from browsing import Complaints, Theme, api, overflowing, settled, show, unreachable, visit
 from made_runs import begin, checkpoint
 from plain_plugins import CONFIG, make_workspace
 from servers import Served, free_port, serving
@@ -73,19 +73,17 @@ def test_the_title_follows_the_model(page: Page, served: Served) -> None:
         expect(page.get_by_role("heading", level=1)).to_have_text(f"{word} 学習ダッシュボード")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_has_serious_barriers(
-    browser: Browser, complaints: Complaints, served: Served, scheme: str
-) -> None:
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 400)])
+def test_no_page_has_serious_barriers(page: Page, served: Served, theme: Theme, width: int) -> None:
     """axe-core, on a wide screen and on a narrow one, which no page is wider than."""
     faults: list[str] = []
-    for width in (1280, 400):
-        with visit(browser, complaints, width=width, color_scheme=scheme) as page:
-            for path in PAGES:
-                show(page, served.url + path)
-                faults += [f"{path} at {width}, {scheme}: {one}" for one in unreachable(page)]
-                if overflowing(page):
-                    faults.append(f"{path} is wider than {width} by {overflowing(page)}")
+    page.emulate_media(color_scheme=theme)
+    page.set_viewport_size({"width": width, "height": 900})
+    for path in PAGES:
+        show(page, served.url + path)
+        faults += [f"{path} at {width}, {theme}: {one}" for one in unreachable(page)]
+        if overflowing(page):
+            faults.append(f"{path} is wider than {width} by {overflowing(page)}")
     assert not faults, "\n".join(faults)
 
 

@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from browsing import Complaints, api, overflowing, settled, show, unreachable, visit
+from browsing import Theme, api, overflowing, settled, show, unreachable
 from grid_rows import choose, chosen, has_rows
 from plain_plugins import CONFIG, make_workspace
 from servers import Served
@@ -97,16 +97,15 @@ def test_trained_models_are_used_and_deleted(page: Page, served: Served, run_id:
     has_rows(page, 1)
 
 
-@pytest.mark.parametrize("lang", ["ja", "en"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("theme", "lang"), [("light", "ja"), ("dark", "en")])
 def test_everybody_can_read_it(
-    browser: Browser, complaints: Complaints, served: Served, run_id: str, lang: str, theme: str
+    page: Page, served: Served, run_id: str, lang: str, theme: Theme
 ) -> None:
-    with visit(browser, complaints, color_scheme=theme) as page:
-        opened(page, served, lang)
-        has_rows(page, len(models(served)))
-        assert unreachable(page) == []
-        assert overflowing(page) == 0
-        page.set_viewport_size({"width": 400, "height": 800})
-        settled(page)
-        assert overflowing(page) == 0
+    page.emulate_media(color_scheme=theme)
+    opened(page, served, lang)
+    has_rows(page, len(models(served)))
+    assert unreachable(page) == []
+    assert overflowing(page) == 0
+    page.set_viewport_size({"width": 400, "height": 800})
+    settled(page)
+    assert overflowing(page) == 0

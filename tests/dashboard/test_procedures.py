@@ -96,8 +96,11 @@ def test_resume_from_a_chosen_checkpoint(page: Page, served: Served) -> None:
 
     # 2. チェックポイントの選択
     main = page.get_by_test_id("stMain")
-    main.get_by_role("combobox", name="チェックポイント選択").click()
-    page.get_by_role("option", name=chosen["name"]).first.click()
+    expect(main.get_by_test_id("stDataFrame").first).to_be_visible()
+    settled(page)
+    box = main.get_by_role("combobox", name="チェックポイント選択")
+    box.fill(f"{chosen['name']} · {run_id}")
+    page.get_by_role("option", name=chosen["name"]).click()
     settled(page)
 
     # 3. 学習再開パラメータの設定

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from browsing import Complaints, api, overflowing, settled, show, unreachable, visit
+from browsing import Theme, api, overflowing, settled, show, unreachable
 from grid_rows import choose, chosen, has_rows
 from plain_plugins import CONFIG, make_workspace
 from servers import Served, serving
@@ -144,24 +144,18 @@ def test_follow_stop_and_resume(page: Page, served: Served, pair: tuple[str, str
         stop(served)
 
 
-@pytest.mark.parametrize("lang", ["ja", "en"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(("theme", "lang"), [("light", "ja"), ("dark", "en")])
 def test_everybody_can_read_it(
-    browser: Browser,
-    complaints: Complaints,
-    served: Served,
-    pair: tuple[str, str],
-    lang: str,
-    theme: str,
+    page: Page, served: Served, pair: tuple[str, str], lang: str, theme: Theme
 ) -> None:
-    with visit(browser, complaints, color_scheme=theme) as page:
-        main = opened(page, served, *pair, lang=lang)
-        expect(main.get_by_test_id("stPlotlyChart")).to_contain_text(pair[0])
-        assert unreachable(page) == []
-        assert overflowing(page) == 0
-        page.set_viewport_size({"width": 400, "height": 800})
-        settled(page)
-        assert overflowing(page) == 0
+    page.emulate_media(color_scheme=theme)
+    main = opened(page, served, *pair, lang=lang)
+    expect(main.get_by_test_id("stPlotlyChart")).to_contain_text(pair[0])
+    assert unreachable(page) == []
+    assert overflowing(page) == 0
+    page.set_viewport_size({"width": 400, "height": 800})
+    settled(page)
+    assert overflowing(page) == 0
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from browsing import Complaints, api, overflowing, settled, show, unreachable, visit
+from browsing import Theme, api, overflowing, settled, show, unreachable
 from plain_plugins import make_workspace
 from servers import Served, serving
 from tsuzuku.client import Client
@@ -280,14 +280,14 @@ def test_any_checkpoint_can_be_named(page: Page, served: Served) -> None:
     expect(found.get_by_role("alert")).to_contain_text("2001-01-01_00-00-00")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 400)])
 def test_no_serious_barriers(
-    browser: Browser, complaints: Complaints, served: Served, root: Path, scheme: str
+    page: Page, served: Served, root: Path, theme: Theme, width: int
 ) -> None:
-    for width in (1280, 400):
-        with visit(browser, complaints, width=width, color_scheme=scheme) as page:
-            opened(page, served, "conformer")
-            upload(page, "speech.wav", speech(root))
-            run(page)
-            assert not unreachable(page)
-            assert overflowing(page) == 0
+    page.emulate_media(color_scheme=theme)
+    page.set_viewport_size({"width": width, "height": 900})
+    opened(page, served, "conformer")
+    upload(page, "speech.wav", speech(root))
+    run(page)
+    assert not unreachable(page)
+    assert overflowing(page) == 0

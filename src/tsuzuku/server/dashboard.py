@@ -95,12 +95,14 @@ class Dashboard:
 
     def _make(self) -> Any:
         from streamlit import config, file_util, logger
+        from streamlit.runtime.app_session import AppSession
         from streamlit.runtime.pages_manager import PagesManager
         from streamlit.web.server.starlette import App
 
         # else a first visit to /datasets would run the file of that name in `pages/`: the script
         # tells the pages, but only once it has run
         PagesManager.uses_pages_directory = False
+        keep_what_is_asked_for(AppSession)
         logger.setup_formatter = _into_our_log
         for name in list(logging.root.manager.loggerDict):
             if hasattr(logging.getLogger(name), "streamlit_console_handler"):
@@ -112,6 +114,28 @@ class Dashboard:
         self._index = prepared(index.read_text(encoding="utf-8"), language)
         self._headers = page_headers(self._index)
         return App(script(), secrets=self._secrets)
+
+
+def keep_what_is_asked_for(session_class: Any) -> None:
+    """Close two holes in Streamlit 1.67 through which clicks and pages fall.
+
+    A page that was open while the server was started again goes on in a new session. That knows no
+    fragments yet, and what is asked of one that it does not know is dropped: a new session runs all
+    of the page first. And a fragment that a browser asked for just before another page came would
+    be run as of the page before, which empties the new one: a fragment never leads to a page.
+    """
+    ask = session_class.request_rerun
+
+    def request_rerun(session: Any, client_state: Any) -> None:
+        if client_state is not None and client_state.fragment_id:
+            if hasattr(session, "tsuzuku_has_begun"):
+                client_state.page_script_hash = session.page_script_hash
+            else:
+                client_state.fragment_id = ""
+        session.tsuzuku_has_begun = True
+        ask(session, client_state)
+
+    session_class.request_rerun = request_rerun
 
 
 def _into_our_log(logger: logging.Logger) -> None:

@@ -19,7 +19,7 @@ export class Chart {
     this.details = new Map();
     this.range = null; // the steps that are zoomed to
     this.drawn = 0;
-    this.summarized = 0;
+    this.saying = null;
     this.pending = false;
     this.seen = false;
     this.plot = make("div", { class: "tz-plot" });
@@ -53,6 +53,7 @@ export class Chart {
 
   close() {
     clearTimeout(this.settling);
+    clearTimeout(this.saying);
     this.closed = true;
     this.sight.disconnect();
     this.size.disconnect();
@@ -96,8 +97,7 @@ export class Chart {
 
   /** The text in place of the picture. */
   say() {
-    if (performance.now() - this.summarized < SUMMARY && this.summarized) return;
-    this.summarized = performance.now();
+    if (this.saying) return; // soon, and with what has come by then
     const { words } = this.home;
     const lines = [...this.curves].flatMap(([key, curve]) => {
       const found = curve.summary();
@@ -106,6 +106,11 @@ export class Chart {
       return [fill(words.chart_summary, { name: reading(words, key), step: found.at, ...values })];
     });
     write(this.summary, lines.join(" ") || words.no_values);
+    if (!lines.length) return; // the first values are said at once
+    this.saying = setTimeout(() => {
+      this.saying = null;
+      this.say();
+    }, SUMMARY);
   }
 
   /** Somebody has zoomed: what is in sight is asked for in full. */
