@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,6 +90,32 @@ def test_a_signal_saves_and_the_next_demo_goes_on(folder: Path) -> None:
     with Store(Workspace(folder).db) as store:
         (run,) = store.runs()
     assert (run.status, run.attempt) == ("completed", 2)
+
+
+def test_what_is_done_on_the_page_is_shown_and_the_page_stays(folder: Path) -> None:
+    process = demo(folder, "num_epochs=200")
+    said = read_until(process, "saved conformer-ljspeech-epoch-1.pt")
+    address = re.search(r"http://127\.0\.0\.1:\d+", said)
+    assert address is not None
+    ask(f"{address[0]}/api/train/stop")
+    assert "Stopped." in read_until(process, "The page stays at")
+    epoch = ask(f"{address[0]}/api/progress")["current_epoch"]
+    pair = {"model_name": "conformer", "dataset_name": "ljspeech"}
+    ask(f"{address[0]}/api/train/resume", {**pair, "epochs": epoch + 1})
+    said = read_until(process, "The page stays at")
+    assert f"saved conformer-ljspeech-epoch-{epoch + 1}.pt" in said
+    assert "  heard  " in said
+    process.send_signal(signal.SIGINT)
+    assert "Everything is in the workspace" in process.communicate(timeout=60)[0]
+    assert process.returncode == 0
+
+
+def ask(url: str, body: dict[str, Any] | None = None) -> Any:
+    """What the server answers: a POST, or a GET for what only says."""
+    data = None if url.endswith("progress") else json.dumps(body or {}).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
 
 
 def test_a_server_that_cannot_start_is_told_with_its_own_words(folder: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 import webbrowser
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.markup import escape
@@ -18,9 +17,11 @@ from rich.markup import escape
 from tsuzuku.cli import datasets
 from tsuzuku.cli.console import console
 from tsuzuku.cli.local import Local
-from tsuzuku.cli.remote_training import train
+from tsuzuku.cli.remote_training import begin, join
 from tsuzuku.cli.scaffold import init_workspace
+from tsuzuku.cli.signals import Signals
 from tsuzuku.client import Client, Unreachable
+from tsuzuku.core.answers import Status
 from tsuzuku.core.downloadable import MADE, Making
 from tsuzuku.core.errors import NotFound, TsuzukuError, WrongInput
 from tsuzuku.core.workspace import Workspace
@@ -35,8 +36,9 @@ PATIENCE = 60.0
 def demo(folder: Path, words: list[str], *, until_trained: bool, port: int | None) -> int:
     """Make speech, serve the page, train a recognizer on it, let it transcribe.
 
-    Ctrl-C stops the training with a checkpoint, from which the next demo goes on. Afterwards the
-    page stays until Ctrl-C; with `until_trained` it ends at once.
+    Ctrl-C stops the training with a checkpoint, from which the next demo goes on. However the
+    training ends, the page stays until Ctrl-C, and what is started there is shown here; with
+    `until_trained` it ends at once.
     """
     workspace = Workspace(folder)
     if not workspace.config_path.exists():
@@ -46,16 +48,37 @@ def demo(folder: Path, words: list[str], *, until_trained: bool, port: int | Non
         datasets.show_made(Local(workspace), Making("speech"))
     port = port or _free_port(workspace.config().settings.server.port)
     url = f"http://127.0.0.1:{port}"
-    with served(workspace, port) as (server, client):
+    with served(workspace, port) as (server, client), Signals() as signals:
         _show_where(url)
-        code = train(client, MODEL, DATASET, words, fresh=False, checkpoint=None)
-        if code:
-            return code
-        _transcribe(client)
-        if not until_trained:
-            console.print(f"\nThe page stays at {url}/ until Ctrl-C.")
-            _stay(server)
-    return 0
+        code = begin(client, MODEL, DATASET, words, False, None, signals)
+        model: str | None = MODEL
+        while not signals.got and not (code and until_trained):
+            if code == 0 and model == MODEL:
+                _transcribe(client)
+            if until_trained:
+                break
+            console.print(f"\nThe page stays at {url}/ until Ctrl-C. What you start there, or let")
+            console.print("go on, is shown here.")
+            after = client.last_seq()
+            status = _next_training(server, client, signals)
+            if status is None:
+                console.print("Everything is in the workspace; `tsuzuku serve` opens its page.")
+                return 0
+            model, code = status.model_name, join(client, status, after, signals)
+    return code
+
+
+def _next_training(
+    server: subprocess.Popen[bytes], client: Client, signals: Signals
+) -> Status | None:
+    """What is being trained, as soon as something is; None after a signal, or the server's end."""
+    while not signals.got and server.poll() is None:
+        with suppress(Unreachable):
+            status = client.status()
+            if status.is_training:
+                return status
+        time.sleep(0.2)
+    return None
 
 
 @contextmanager
@@ -136,19 +159,3 @@ def _transcribe(client: Client) -> None:
             console.print(f"  said   {escape(str(reference.value))}")
         heard = escape(answer.transcription or "")
         console.print(f"  heard  [bold]{heard}[/] [dim]{answer.inference_time_ms:.0f} ms[/]\n")
-
-
-def _stay(server: subprocess.Popen[bytes]) -> None:
-    """Until a signal, or until the server ends by itself."""
-
-    def leave(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        server.wait()
-    except KeyboardInterrupt:
-        console.print("The trained model is in the workspace; `tsuzuku serve` opens its page.")
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -18,7 +18,7 @@ from tsuzuku.cli.watch import Watch, summary
 from tsuzuku.client import Client, Unreachable
 from tsuzuku.client.calls import ResumeOptions
 from tsuzuku.client.stream import patiently
-from tsuzuku.core.answers import Change, CheckpointInfo, Started
+from tsuzuku.core.answers import Change, CheckpointInfo, Started, Status
 from tsuzuku.core.config_loader import parse_overrides
 from tsuzuku.core.errors import NotFound, TsuzukuError, WrongInput
 from tsuzuku.core.schemas import Event
@@ -37,25 +37,52 @@ WRONG_INPUT = frozenset(
 def train(
     client: Client, model: str, dataset: str, words: list[str], fresh: bool, checkpoint: str | None
 ) -> int:
-    overrides = settings(parse_overrides(words, model, dataset))
     if checkpoint == "latest":
         checkpoint = _newest(client, model, dataset)
     with Signals() as signals:
-        after = client.last_seq()
-        try:
-            started = client.start(
-                model,
-                dataset,
-                resume_from_checkpoint=not fresh,
-                specific_checkpoint=checkpoint,
-                overrides=overrides,
-            )
-        except WrongInput as error:
-            if error.code != "nothing_to_train":
-                raise
-            console.print(f"{error.detail} A larger num_epochs goes on, --fresh begins anew.")
-            return 0
-        return _watch(client, started, after, [], signals)
+        return begin(client, model, dataset, words, fresh, checkpoint, signals)
+
+
+def begin(
+    client: Client,
+    model: str,
+    dataset: str,
+    words: list[str],
+    fresh: bool,
+    checkpoint: str | None,
+    signals: Signals,
+) -> int:
+    """Start a training and show it to its end, which `signals` ask for; the exit code."""
+    overrides = settings(parse_overrides(words, model, dataset))
+    after = client.last_seq()
+    try:
+        started = client.start(
+            model,
+            dataset,
+            resume_from_checkpoint=not fresh,
+            specific_checkpoint=checkpoint,
+            overrides=overrides,
+        )
+    except WrongInput as error:
+        if error.code != "nothing_to_train":
+            raise
+        console.print(f"{error.detail} A larger num_epochs goes on, --fresh begins anew.")
+        return 0
+    return _watch(client, started, after, [], signals)
+
+
+def join(client: Client, status: Status, after: int, signals: Signals) -> int:
+    """Show a training that somebody else has started, as `begin` shows its own."""
+    run = client.run(str(status.run_id))
+    mode = "continue" if run.attempt > 1 else "fresh"
+    started = Started(
+        message="",
+        run_id=run.run_id,
+        attempt=run.attempt,
+        resumed_from=status.resumed_from,
+        mode=mode,
+    )
+    return _watch(client, started, after, [], signals)
 
 
 def resume(client: Client, target: str, words: list[str]) -> int:
