@@ -41,9 +41,9 @@ soak: setup system
 bench: setup
 	$(BIN)/python benchmarks
 
-# The pictures in docs/images, of the demo's workspace when it has been trained.
+# The pictures in docs/images, of a workspace with a training in it: `make screenshots WORKSPACE=...`.
 screenshots: setup system
-	TSUZUKU_SCREENSHOTS_OF=demo $(BIN)/pytest tests/dashboard/test_screenshots.py
+	TSUZUKU_SCREENSHOTS_OF=$(or $(WORKSPACE),demo) $(BIN)/pytest tests/dashboard/test_screenshots.py
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -43,7 +43,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.mark.parametrize("language", ["ja", "en"])
 def test_a_picture_of_each_page(page: Page, served: Served, tmp_path: Path, language: str) -> None:
     folder = DOCS / "images" if REAL else tmp_path
-    page.set_viewport_size({"width": 1440, "height": 900})
+    page.set_viewport_size({"width": 1440, "height": 1300})
     for name, path in PATHS.items():
         show(page, f"{served.url}{path}?lang={language}")
         _look(page, name)

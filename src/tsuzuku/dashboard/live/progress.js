@@ -1,7 +1,5 @@
 // How far the training is: what the server says first, then what every event changes.
 
-import { known } from "./format.js";
-
 const MINUTE = 60; // the pace of the last minute says when it will be done
 const PACES = 400;
 
@@ -26,6 +24,7 @@ export class Progress {
       loss: answer.current_loss, rate: answer.current_learning_rate,
       speed: answer.samples_per_second, share: answer.progress, eta: answer.eta_seconds,
     });
+    if (this.share >= 1) this.complete();
   }
 
   /** Take an event of the type `progress`. */
@@ -55,10 +54,10 @@ export class Progress {
     this.speed = null;
   }
 
-  /** All is done. */
+  /** All is done, also what came after the last event; with early stopping not all epochs. */
   complete() {
     this.pause();
     this.share = 1;
-    if (known(this.epochs)) this.epoch = this.epochs;
+    this.step = this.steps;
   }
 }
