@@ -11,6 +11,7 @@ import streamlit as st
 
 from tsuzuku.client import Client, Unreachable
 from tsuzuku.core.errors import TsuzukuError
+from tsuzuku.dashboard.refusal_words import refusal
 from tsuzuku.dashboard.words import Both, speaker
 
 say = speaker(
@@ -71,4 +72,4 @@ def refusals() -> Generator[None]:
     except Unreachable:
         st.error(say("away"), icon="🔌")
     except TsuzukuError as error:
-        st.error(f"{error.detail}\n\n{error.hint}" if error.hint else error.detail, icon="⚠️")
+        st.error(refusal(error), icon="⚠️")

@@ -18,6 +18,7 @@ from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.core.schemas import Event
 from tsuzuku.dashboard import connection
 from tsuzuku.dashboard.connection import client
+from tsuzuku.dashboard.refusal_words import refusal
 from tsuzuku.dashboard.words import Both, speaker
 
 HERE = Path(__file__).parent
@@ -80,7 +81,7 @@ def make(name: str, count: int | None, seed: int | None, text: str | None) -> No
 
 def refused(name: str, error: TsuzukuError) -> None:
     """The server would not begin; it is shown as the end that it is."""
-    _ended()[name] = f"{error.detail} {error.hint}".strip()
+    _ended()[name] = refusal(error)
 
 
 def follow(names: list[str]) -> bool:

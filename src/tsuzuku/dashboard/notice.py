@@ -7,6 +7,7 @@ from typing import NamedTuple
 import streamlit as st
 
 from tsuzuku.core.errors import TsuzukuError
+from tsuzuku.dashboard.refusal_words import refusal
 from tsuzuku.dashboard.words import Both, speaker
 
 _NOTICE = "notice"
@@ -23,7 +24,6 @@ say = speaker(
 
 class Notice(NamedTuple):
     text: str
-    hint: str = ""
     refused: bool = False
 
 
@@ -32,10 +32,9 @@ def tell(text: str) -> None:
 
 
 def refuse(error: TsuzukuError) -> None:
-    """What the server refuses, in its own words."""
-    away = error.code == "unreachable"
-    detail, hint = (say("away"), "") if away else (error.detail, error.hint)
-    st.session_state[_NOTICE] = Notice(detail, hint, refused=True)
+    """What the server refuses."""
+    text = say("away") if error.code == "unreachable" else refusal(error)
+    st.session_state[_NOTICE] = Notice(text, refused=True)
 
 
 def forget() -> None:
@@ -51,8 +50,7 @@ def show() -> None:
     notice = said()
     if notice is None:
         return
-    text = f"{notice.text}\n\n{notice.hint}" if notice.hint else notice.text
     if notice.refused:
-        st.error(text, icon="⚠️")
+        st.error(notice.text, icon="⚠️")
     else:
-        st.success(text, icon="✅")
+        st.success(notice.text, icon="✅")

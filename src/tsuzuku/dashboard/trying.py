@@ -16,6 +16,7 @@ from tsuzuku.dashboard.checkpoint_list import full_name
 from tsuzuku.dashboard.connection import client, refusals
 from tsuzuku.dashboard.inputs import Given
 from tsuzuku.dashboard.offers import offers
+from tsuzuku.dashboard.refusal_words import refusal
 from tsuzuku.dashboard.words import Both, speaker
 
 say = speaker(
@@ -91,8 +92,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class Refused:
-    detail: str
-    hint: str
+    """Why there is no answer, in Markdown."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,7 @@ def _answer(asked: Asked, name: str) -> Inference | Refused:
                 checkpoint=checkpoint,
             )
     except TsuzukuError as error:
-        return Refused(error.detail, error.hint)
+        return Refused(refusal(error))
 
 
 def _result(asked: Asked | None) -> None:
@@ -259,8 +261,7 @@ def _forget() -> None:
 def _show(name: str, answer: Inference | Refused, key: str) -> None:
     st.markdown(f"#### `{name.rpartition('/')[2]}`")
     if isinstance(answer, Refused):
-        said = f"{say('failed')} {answer.detail}"
-        st.error(f"{said}\n\n{answer.hint}" if answer.hint else said, icon="⚠️")
+        st.error(f"{say('failed')} {answer.text}", icon="⚠️")
         return
     st.caption(f"{answer.run_id} · {say('warm' if answer.warm else 'cold')}")
     outputs.show(answer.outputs, key)
