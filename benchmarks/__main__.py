@@ -18,6 +18,7 @@ ALL = (
     "curves",
     "server",
     "websocket_load",
+    "dashboard",
     "conformer",
     "speech_loading",
 )
