@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from browsing import Complaints, api, settled, show, visit
 from servers import Served, kill_workers, serving
@@ -99,8 +101,13 @@ def test_resume_from_a_chosen_checkpoint(page: Page, served: Served) -> None:
     expect(main.get_by_test_id("stDataFrame").first).to_be_visible()
     settled(page)
     box = main.get_by_role("combobox", name="チェックポイント選択")
-    box.fill(f"{chosen['name']} · {run_id}")
-    page.get_by_role("option", name=chosen["name"]).click()
+    option = page.get_by_role("option", name=f"{chosen['name']} · {run_id}", exact=True)
+    for _ in range(5):  # a list that is open closes when what is beside it is still being drawn
+        box.click()
+        box.fill(f"{chosen['name']} · {run_id}")
+        with suppress(PlaywrightTimeout):
+            option.click(timeout=5_000)
+            break
     settled(page)
 
     # 3. 学習再開パラメータの設定
