@@ -47,7 +47,12 @@ def main() -> None:
             api.get("/api/config")  # the plug-ins are known: reading them loads torch
             first, *later = [usable(browser, url) for _ in range(visits + 1)]
             start(api)
-            ratios = costs(browser, api, given.pages, rounds, seconds)
+            try:
+                ratios = costs(browser, api, given.pages, rounds, seconds)
+            finally:  # a training outlives its server
+                api.post("/api/train/stop", json={})
+                while api.get("/api/status").json()["is_training"]:
+                    time.sleep(0.1)
     rows = [
         ["page usable, first visit since the start", f"{first:.2f} s", ""],
         ["page usable, a new visitor", f"{median_of(later):.2f} s", f"{min(later):.2f} s"],
