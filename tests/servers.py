@@ -45,13 +45,18 @@ class Served:
 
 @contextmanager
 def serving(
-    root: Path, *words: str, port: int | None = None, env: Mapping[str, str] | None = None
+    root: Path,
+    *words: str,
+    port: int | None = None,
+    env: Mapping[str, str] | None = None,
+    log: Path | None = None,
 ) -> Iterator[Served]:
     """Serve the workspace in `root` with more `words` for `serve`; it answers when this yields.
 
-    At the end the server is stopped, and every worker of this workspace killed.
+    What it says goes into `log`, by default beside the workspace. At the end the server is
+    stopped, and every worker of this workspace killed.
     """
-    log = root.parent / f"{root.name}-server.log"
+    log = log or root.parent / f"{root.name}-server.log"
     port = port or free_port()
     command = [sys.executable, "-m", "tsuzuku", "-w", str(root), "serve", "--port", str(port)]
     with log.open("ab") as errors:

@@ -30,7 +30,7 @@ CUT_OFF = """() => [...document.querySelectorAll('h1, h2, h3, button p, label p,
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     if REAL:
-        with serving(Path(REAL)) as one:
+        with serving(Path(REAL), log=tmp_path_factory.mktemp("real") / "server.log") as one:
             yield one
         return
     with serving(make_slow_workspace(tmp_path_factory.mktemp("screens") / "workspace")) as one:

@@ -9,7 +9,7 @@ import sys
 import time
 import webbrowser
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.markup import escape
@@ -21,9 +21,9 @@ from tsuzuku.cli.remote_training import begin, join
 from tsuzuku.cli.scaffold import init_workspace
 from tsuzuku.cli.signals import Signals
 from tsuzuku.client import Client, Unreachable
-from tsuzuku.core.answers import Status
 from tsuzuku.core.downloadable import MADE, Making
 from tsuzuku.core.errors import NotFound, TsuzukuError, WrongInput
+from tsuzuku.core.schemas import Event
 from tsuzuku.core.workspace import Workspace
 
 MODEL, DATASET = "conformer", "ljspeech"
@@ -57,27 +57,38 @@ def demo(folder: Path, words: list[str], *, until_trained: bool, port: int | Non
                 _transcribe(client)
             if until_trained:
                 break
+            since = client.last_seq()
             console.print(f"\nThe page stays at {url}/ until Ctrl-C. What you start there, or let")
             console.print("go on, is shown here.")
-            after = client.last_seq()
-            status = _next_training(server, client, signals)
-            if status is None:
+            begun = _next_training(server, client, since, signals)
+            if begun is None:
                 console.print("Everything is in the workspace; `tsuzuku serve` opens its page.")
                 return 0
-            model, code = status.model_name, join(client, status, after, signals)
+            run = client.run(str(begun.run_id))
+            model, code = run.model_name, join(client, run, begun.seq - 1, signals)
     return code
 
 
 def _next_training(
-    server: subprocess.Popen[bytes], client: Client, signals: Signals
-) -> Status | None:
-    """What is being trained, as soon as something is; None after a signal, or the server's end."""
-    while not signals.got and server.poll() is None:
-        with suppress(Unreachable):
-            status = client.status()
-            if status.is_training:
-                return status
-        time.sleep(0.2)
+    server: subprocess.Popen[bytes], client: Client, since: int, signals: Signals
+) -> Event | None:
+    """The first event of the next training, when it comes; None after a signal or the server's
+    end."""
+
+    def leave(_: object) -> None:
+        raise KeyboardInterrupt
+
+    def lost(_: object) -> None:
+        if server.poll() is not None:
+            raise KeyboardInterrupt
+
+    try:
+        signals.to(leave)
+        for event in client.events(since=since, lost=lost):
+            if event.type == "status" and event.payload["status"] == "starting":
+                return event
+    except KeyboardInterrupt:
+        pass
     return None
 
 

@@ -18,7 +18,7 @@ from tsuzuku.cli.watch import Watch, summary
 from tsuzuku.client import Client, Unreachable
 from tsuzuku.client.calls import ResumeOptions
 from tsuzuku.client.stream import patiently
-from tsuzuku.core.answers import Change, CheckpointInfo, Started, Status
+from tsuzuku.core.answers import Change, CheckpointInfo, RunInfo, Started
 from tsuzuku.core.config_loader import parse_overrides
 from tsuzuku.core.errors import NotFound, TsuzukuError, WrongInput
 from tsuzuku.core.schemas import Event
@@ -71,16 +71,14 @@ def begin(
     return _watch(client, started, after, [], signals)
 
 
-def join(client: Client, status: Status, after: int, signals: Signals) -> int:
+def join(client: Client, run: RunInfo, after: int, signals: Signals) -> int:
     """Show a training that somebody else has started, as `begin` shows its own."""
-    run = client.run(str(status.run_id))
-    mode = "continue" if run.attempt > 1 else "fresh"
     started = Started(
         message="",
         run_id=run.run_id,
         attempt=run.attempt,
-        resumed_from=status.resumed_from,
-        mode=mode,
+        resumed_from=run.resumed_from,
+        mode="continue" if run.attempt > 1 else "fresh",
     )
     return _watch(client, started, after, [], signals)
 

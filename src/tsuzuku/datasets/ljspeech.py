@@ -171,7 +171,7 @@ class LJSpeech(torch.utils.data.Dataset[dict[str, Any]]):
         end = int(self.token_ends[at])
         start = int(self.token_ends[at - 1]) if at else 0
         return {
-            "audio": torch.from_numpy(audio),  # pyright: ignore[reportUnknownMemberType]
+            "audio": torch.as_tensor(audio),
             "tokens": torch.tensor(self.tokens[start:end], dtype=torch.int64),
             "text": self.rows[at].text,
             "id": self.rows[at].id,

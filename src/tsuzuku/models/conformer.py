@@ -616,7 +616,7 @@ def read_sound(path: str) -> Tensor:
     sound = np.nan_to_num(np.concatenate(parts))
     if not len(sound):
         raise ValueError(f"{path} has no sound in it.")
-    return torch.from_numpy(sound)  # pyright: ignore[reportUnknownMemberType]
+    return torch.as_tensor(sound)
 
 
 def _errors(counts: Any) -> tuple[int, int]:

@@ -38,7 +38,7 @@ async def with_bounded_body(
 
     try:
         await app(scope, bounded, watched)
-    except Exception:
+    except Exception:  # of any kind: an application may fail as it likes on a body that breaks off
         if read <= bound:
             raise
     if read > bound and not started:
