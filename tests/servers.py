@@ -98,6 +98,30 @@ def workers(root: Path) -> list[psutil.Process]:
     return found
 
 
+@contextmanager
+def held(root: Path, *words: str) -> Iterator[None]:
+    """The worker of a workspace that has `words` in its command stands still, as soon as there is
+    one, until the end: so that what is seen while it works does not depend on who is faster."""
+    until = time.monotonic() + PATIENCE
+    while not (found := [p for p in workers(root) if _is_about(p, words)]):
+        assert time.monotonic() < until, f"there is no worker with {words}"
+        time.sleep(0.005)
+    for process in found:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+
+def _is_about(process: psutil.Process, words: tuple[str, ...]) -> bool:
+    with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+        return set(words) <= set(process.cmdline())
+    return False
+
+
 def kill_workers(root: Path) -> None:
     """SIGKILL to every worker of a workspace."""
     for process in workers(root):

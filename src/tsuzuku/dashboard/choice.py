@@ -8,7 +8,7 @@ from typing import Any
 from tsuzuku.client.calls import ResumeOptions, StartOptions
 from tsuzuku.core.answers import CheckpointDetails, CheckpointInfo, Config, PluginInfo
 from tsuzuku.core.trees import Tree, is_tree
-from tsuzuku.dashboard import typed
+from tsuzuku.dashboard import setting_words, typed
 from tsuzuku.dashboard.schema_form import Form
 
 MODEL = "model"
@@ -57,12 +57,21 @@ class Choice:
         training = self.config.training_schema
         return {
             "model": Form(
-                f"{self.scope}model.", model.json_schema, self._of("model", model), ["training"]
+                f"{self.scope}model.",
+                model.json_schema,
+                self._of("model", model),
+                ["training"],
+                _words(model),
             ),
             "dataset": Form(
-                f"{self.dataset}/dataset.", data.json_schema, self._of("dataset", data)
+                f"{self.dataset}/dataset.",
+                data.json_schema,
+                self._of("dataset", data),
+                words=_words(data),
             ),
-            "training": Form(f"{self.scope}training.", training, self.training, NOT_ASKED),
+            "training": Form(
+                f"{self.scope}training.", training, self.training, NOT_ASKED, setting_words.TRAINING
+            ),
         }
 
     def _of(self, kind: str, plugin: PluginInfo) -> Tree:
@@ -107,3 +116,7 @@ class Choice:
         if limit != self.training.get("limit_samples"):
             found["training.limit_samples"] = limit
         return found
+
+
+def _words(plugin: PluginInfo) -> setting_words.Words:
+    return setting_words.PLUGINS.get(plugin.name, {}) if plugin.builtin else {}

@@ -34,6 +34,8 @@ class Field:
     """Whether it may be null."""
     fields: tuple[Field, ...] = field(default=())
     """Those of a section."""
+    label: str = ""
+    """What people read."""
 
     @property
     def name(self) -> str:

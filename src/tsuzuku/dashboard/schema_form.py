@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ import streamlit as st
 from tsuzuku.core.trees import is_list
 from tsuzuku.dashboard import typed
 from tsuzuku.dashboard.schema_fields import Field, fields, flat
+from tsuzuku.dashboard.setting_words import Words, explained, label
 from tsuzuku.dashboard.words import Both, speaker
 
 WIDEST = 10**15
@@ -32,7 +34,8 @@ say = speaker(
 class Form:
     """The settings of `schema`, whose values are kept in `typed` below `scope`.
 
-    `values` are what holds if nothing is typed; `without` are left out.
+    `values` are what holds if nothing is typed; `without` are left out; `words` say in Japanese
+    what they are.
     """
 
     def __init__(
@@ -41,10 +44,11 @@ class Form:
         schema: Mapping[str, Any] | None,
         values: Mapping[str, Any],
         without: Collection[str] = (),
+        words: Words | None = None,
     ) -> None:
         self.scope = scope
         found = fields(schema or {}, values)
-        self.fields = [one for one in found if one.path not in without]
+        self.fields = [_named(one, words or {}) for one in found if one.path not in without]
 
     def draw(self) -> None:
         """All widgets, sections after single settings."""
@@ -70,7 +74,7 @@ class Form:
             if one.optional and not self._asked(one):
                 return
             if not one.optional:
-                st.caption(f"**{one.name}**", help=one.help or None)
+                st.caption(f"**{one.label}**", help=one.help or None)
             for inner in one.fields:
                 self._draw(inner)
             return
@@ -80,7 +84,7 @@ class Form:
         """Whether a section that may be null is wanted."""
         path = f"{self.scope}{one.path}?"
         key = typed.widget(path, one.default is not None)
-        label = say("none_asked", name=one.name)
+        label = say("none_asked", name=one.label)
         return st.toggle(label, key=key, on_change=typed.keep, args=(path,), help=one.help or None)
 
     def _optional_section(self, one: Field) -> dict[str, Any] | None:
@@ -93,12 +97,21 @@ class Form:
         }
 
 
+def _named(one: Field, words: Words) -> Field:
+    return replace(
+        one,
+        label=label(one.path, words),
+        help=explained(one.path, words, one.help),
+        fields=tuple(_named(inner, words) for inner in one.fields),
+    )
+
+
 def _bool(one: Field, path: str) -> None:
     if one.optional:
         _choice_of(one, path, (True, False))
         return
     key = typed.widget(path, one.default, bool)
-    st.checkbox(one.name, key=key, on_change=typed.keep, args=(path,), help=one.help or None)
+    st.checkbox(one.label, key=key, on_change=typed.keep, args=(path,), help=one.help or None)
 
 
 def _choice(one: Field, path: str) -> None:
@@ -111,7 +124,7 @@ def _choice_of(one: Field, path: str, choices: tuple[Any, ...]) -> None:
     if current not in options:  # what the file says, which the server judges
         options.append(current)
     st.selectbox(
-        one.name,
+        one.label,
         options,
         key=typed.widget(path, one.default),
         format_func=lambda value: say("none") if value is None else str(value),
@@ -136,7 +149,7 @@ def _number(one: Field, path: str) -> None:
         _other(one, path)
         return
     st.number_input(
-        one.name,
+        one.label,
         min_value=least,
         max_value=most,
         value=None if one.optional else "min",
@@ -165,7 +178,7 @@ def _step(value: Any) -> float:
 def _text(one: Field, path: str) -> None:
     key = typed.widget(path, one.default, lambda value: "" if value is None else str(value))
     st.text_input(
-        one.name,
+        one.label,
         key=key,
         on_change=typed.keep,
         args=(path, _none_if_empty if one.optional else str),
@@ -183,7 +196,7 @@ def _other(one: Field, path: str) -> None:
     listed = one.kind == "list"
     hints = [one.help, say("list_help") if listed else "", _empty(one)]
     st.text_input(
-        one.name,
+        one.label,
         key=typed.widget(path, one.default, as_text),
         on_change=typed.keep,
         args=(path, partial(from_text, listed=listed, optional=one.optional)),
