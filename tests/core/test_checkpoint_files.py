@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dying import crashes
 from tsuzuku.core import checkpoint_files as files
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint
@@ -73,58 +74,6 @@ def assert_all_is_well(run: RunDir) -> None:
     assert not {n for n in found if n.startswith(".")}
     assert not {n for n in found if n.endswith(".json") and n[:-5] not in found}
     assert not {p.name for p in run.path.iterdir() if p.name.startswith(".") and p != run.lock}
-
-
-# Crashes. A forked child performs an operation and dies without warning just before, or just
-# after, its n-th call to the operating system; n grows until the operation gets through.
-
-CALLS = ("replace", "rename", "unlink", "link", "symlink", "fsync", "open", "mkdir")
-
-
-def dying(operation: Callable[[], object], nth: int, after: bool) -> bool:
-    """Run `operation` in a child that ends at its nth call; whether it got to the end."""
-    child = os.fork()
-    if child == 0:
-        count = 0
-
-        def wrapped(call: Callable[..., Any]) -> Callable[..., Any]:
-            def counting(*args: Any, **kwargs: Any) -> Any:
-                nonlocal count
-                count += 1
-                if count == nth and not after:
-                    os._exit(9)
-                try:
-                    return call(*args, **kwargs)
-                finally:
-                    if count == nth:
-                        os._exit(9)
-
-            return counting
-
-        try:
-            for name in CALLS:
-                setattr(os, name, wrapped(getattr(os, name)))
-            operation()
-            os._exit(0)
-        except BaseException:
-            os._exit(1)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, 9), "the operation itself failed"
-    return status == 0
-
-
-def crashes(operation: Callable[[], object], prepare: Callable[[], object]) -> Iterator[int]:
-    """Prepare and crash at every call in turn, before and after it; yields the number of each."""
-    for after in (False, True):
-        for nth in range(1, 100):
-            prepare()
-            done = dying(operation, nth, after)
-            yield nth
-            if done:
-                assert nth > 1
-                break
-        else:
-            raise AssertionError("it never got through")
 
 
 def fresh(run: RunDir) -> Callable[[], None]:
@@ -219,7 +168,7 @@ def test_a_crash_during_the_sweep_itself_is_mended_by_the_next(run: RunDir) -> N
         # as if killed between the sidecar and the name of a new best
         os.link(two.path, files.temporary(run.checkpoints / BEST))
         card = {**two.info, "role": "best", "copy_of": two.name}
-        files.sidecar(run.checkpoints / BEST).write_text(json.dumps(card), encoding="utf-8")
+        files.write_sidecar(run.checkpoints / BEST, card)
         (run.checkpoints / ".m-d-epoch-3.pt.tmp").write_bytes(b"half")
         (run.checkpoints / ".m-d-epoch-3.pt.json.77.tmp").write_bytes(b"{")
         files.sidecar(run.checkpoints / "m-d-epoch-3.pt").write_text("{}", encoding="utf-8")

@@ -7,8 +7,9 @@ import pytest
 from made_runs import begin, checkpoint
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.errors import CorruptCheckpoint
+from tsuzuku.core.holding import held
 from tsuzuku.core.launch import prepare
-from tsuzuku.core.pruning import index_record, prune
+from tsuzuku.core.pruning import index_record, prune, prune_all
 from tsuzuku.core.resume import plan_resume
 from tsuzuku.core.settings import CheckpointSettings
 from tsuzuku.core.store import Store
@@ -115,3 +116,32 @@ def test_a_row_of_the_index_says_what_the_sidecar_says(run: RunDir) -> None:
     assert (row.run_id, row.model_name, row.dataset_name) == (run.run_id, "tiny", "noise")
     assert (row.epoch, row.global_step, row.size) == (2, 20, found.path.stat().st_size)
     assert (row.created_at, row.metrics, row.is_best) == (1020.0, {"val_loss": 0.3}, True)
+
+
+def test_one_that_somebody_uses_stays_and_is_said_to_be_in_use(run: RunDir, store: Store) -> None:
+    used = run.checkpoints / "tiny-noise-epoch-1.pt"
+    with held(used):
+        done = prune(run, TWO, store)
+        assert done.removed == ["tiny-noise-epoch-3.pt"]
+        assert {r.name: r.kept_because for r in done.records}[used.name] == ["in use"]
+    assert prune(run, TWO, store).removed == [used.name]
+
+
+def test_a_damaged_run_does_not_keep_the_others_from_being_pruned(
+    workspace: Workspace, run: RunDir, store: Store
+) -> None:
+    other = begin(workspace, store, "checkpoint.keep_last_n=1", "checkpoint.milestones=[]")
+    for epoch in (1, 2, 3):
+        checkpoint(other, epoch, val_loss=1.0 - epoch / 10)
+    damaged = begin(workspace, store, "checkpoint.keep_last_n=1", "checkpoint.milestones=[]")
+    for epoch in (1, 2, 3):
+        checkpoint(damaged, epoch, val_loss=1.0 - epoch / 10)
+    newest = damaged.checkpoints / "tiny-noise-epoch-3.pt"
+    newest.write_bytes(newest.read_bytes()[:-1] + b"?")
+    removed, _, wrong = prune_all(workspace, store, dry=False)
+    assert {r["run_id"] for r in removed} == {other.run_id}
+    (said,) = wrong
+    assert said.startswith(f"{damaged.run_id}: nothing was removed, since ")
+    assert "altered" in said
+    assert epochs(damaged) == [1, 2, 3]
+    assert epochs(other) == [3]

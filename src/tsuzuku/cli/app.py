@@ -274,11 +274,11 @@ def prune(
     context: typer.Context,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Delete the checkpoints that no policy keeps, in every run."""
     from tsuzuku.cli.checkpoints import prune as run_prune
 
-    run_prune(context.obj.source, dry_run, as_json)
+    return run_prune(context.obj.source, dry_run, as_json)
 
 
 @app.command()

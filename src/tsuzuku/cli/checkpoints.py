@@ -63,17 +63,20 @@ def verify(source: Source, names: list[str], as_json: bool) -> int:
     return 0 if all(a["ok"] for a in answers) else 1
 
 
-def prune(source: Source, dry: bool, as_json: bool) -> None:
+def prune(source: Source, dry: bool, as_json: bool) -> int:
     pruned = source.prune(dry)
     if as_json:
         print_json(pruned.model_dump())
-        return
+        return 1 if pruned.problems else 0
     for item in pruned.kept:
         console.print(
             f"keep   {item['run_id']}/{item['name']}  ({', '.join(item['kept_because'])})"
         )
     for item in pruned.removed:
         console.print(f"{'would delete' if dry else 'deleted'} {item['run_id']}/{item['name']}")
+    for problem in pruned.problems:
+        console.print(f"[red]damaged[/] {escape(problem)}")
+    return 1 if pruned.problems else 0
 
 
 def export(

@@ -78,8 +78,8 @@ class Local:
 
     def prune(self, dry: bool) -> Pruned:
         with open_store(self.workspace) as store:
-            removed, kept = prune_all(self.workspace, store, dry=dry)
-        return Pruned(removed=removed, kept=kept, dry_run=dry)
+            removed, kept, wrong = prune_all(self.workspace, store, dry=dry)
+        return Pruned(removed=removed, kept=kept, dry_run=dry, problems=wrong)
 
     def export(self, name: str, kind: str, half: bool, target: Path) -> Tree:
         words = ["--checkpoint", str(self._path(name)), "--format", kind, "--output", str(target)]

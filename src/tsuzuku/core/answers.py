@@ -191,6 +191,8 @@ class Pruned(Answer):
     removed: list[Tree]
     kept: list[Tree]
     dry_run: bool
+    problems: list[str] = []
+    """Runs of which nothing is removed, since their newest checkpoint is damaged."""
 
 
 class Change(Answer):

@@ -25,6 +25,10 @@ from tsuzuku.core.workspace import RunDir, sync_folder, write_atomically
 
 SUFFIXES = (".pt", ".pth")
 CHUNK = 1 << 20
+NEXT = "next"
+"""In a sidecar: what will be true of the file when an exchange is done."""
+FORMAT = 2
+"""Of a sidecar. 1 had no checksum of its own."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def temporary(path: Path) -> Path:
 def read(path: Path) -> CheckpointFile:
     """The checkpoint at `path` by its sidecar; raises CorruptCheckpoint if that is unusable."""
     try:
-        info = json.loads(sidecar(path).read_text(encoding="utf-8"))
+        text = sidecar(path).read_bytes()
+        info = json.loads(text)
     except FileNotFoundError:
         raise CorruptCheckpoint(
             f"{path.name} has no sidecar {sidecar(path).name}.", code="no_sidecar"
@@ -79,6 +84,10 @@ def read(path: Path) -> CheckpointFile:
     for key, kind in fields.items():
         if not is_tree(info) or not isinstance(info.get(key), kind):
             raise CorruptCheckpoint(f"{sidecar(path).name} lacks a usable {key!r}.")
+    # the first version had no checksum
+    if info.get("format") != 1 and _checksum(text[:-TAIL]) != text[-TAIL:]:
+        raise CorruptCheckpoint(f"{sidecar(path).name} was altered: its checksum does not fit.")
+    info.pop("checksum", None)
     return CheckpointFile(path, info)
 
 
@@ -111,8 +120,20 @@ def sha256_of(path: Path) -> str:
 def check(checkpoint: CheckpointFile) -> None:
     """Compare the file with its sidecar; raises CorruptCheckpoint, saying how they differ."""
     try:
+        _check(checkpoint)
+    except CorruptCheckpoint:
+        # its run may have compressed it since the sidecar was read
+        again = read(checkpoint.path)
+        if again.info == checkpoint.info:
+            raise
+        _check(again)
+
+
+def _check(checkpoint: CheckpointFile) -> None:
+    right = _contents(checkpoint.info)
+    try:
         size = checkpoint.path.stat().st_size
-        if size != checkpoint.info["size"]:
+        if size not in right:
             raise CorruptCheckpoint(
                 f"{checkpoint.name} has {size:,} bytes and should have "
                 f"{checkpoint.info['size']:,}: it was cut or overwritten."
@@ -121,8 +142,40 @@ def check(checkpoint: CheckpointFile) -> None:
     except OSError as error:
         kind = TsuzukuError if says_nothing_of_the_file(error) else CorruptCheckpoint
         raise kind(f"{checkpoint.name} cannot be read: {error.strerror or error}.") from None
-    if digest != checkpoint.info["sha256"]:
+    if digest != right[size]:
         raise CorruptCheckpoint(f"{checkpoint.name} was altered: its SHA-256 is not the saved one.")
+
+
+def _contents(info: Mapping[str, Any]) -> dict[int, str]:
+    """The SHA-256 that a file of that size has: two while it is being exchanged."""
+    right = {int(info["size"]): str(info["sha256"])}
+    following: Any = info.get(NEXT)
+    if is_tree(following):
+        right[int(following["size"])] = str(following["sha256"])
+    return right
+
+
+def exchange(checkpoint: CheckpointFile, **facts: Any) -> CheckpointFile:
+    """Let the finished and fsynced temporary file, of another size, take the checkpoint's place.
+
+    `facts` are its `size` and `sha256`, and what else changes in the sidecar. At every moment the
+    file is there and its sidecar is about it.
+    """
+    path = checkpoint.path
+    write_sidecar(path, {**checkpoint.info, NEXT: facts})
+    sync_folder(path.parent)
+    temporary(path).replace(path)
+    return _exchanged(path, {**checkpoint.info, NEXT: facts})
+
+
+def _exchanged(path: Path, info: Mapping[str, Any]) -> CheckpointFile:
+    """Forget which of the two contents the file does not have."""
+    settled = {k: v for k, v in info.items() if k != NEXT}
+    if path.stat().st_size == info[NEXT]["size"]:
+        settled |= info[NEXT]
+    write_sidecar(path, settled)
+    sync_folder(path.parent)
+    return CheckpointFile(path, settled)
 
 
 def publish(path: Path, info: Mapping[str, Any]) -> CheckpointFile:
@@ -132,15 +185,25 @@ def publish(path: Path, info: Mapping[str, Any]) -> CheckpointFile:
     """
     if path.exists():
         set_aside(path, "replaced")
-    _write_sidecar(path, info)
+    write_sidecar(path, info)
     temporary(path).replace(path)
     sync_folder(path.parent)
     return CheckpointFile(path, info)
 
 
-def _write_sidecar(path: Path, info: Mapping[str, Any]) -> None:
-    text = json.dumps(jsonable(info), ensure_ascii=False, indent=1)
-    write_atomically(sidecar(path), text, sync=False)
+def write_sidecar(path: Path, info: Mapping[str, Any]) -> None:
+    """Replace the sidecar of the checkpoint at `path`."""
+    text = json.dumps(jsonable({**info, "format": FORMAT}), ensure_ascii=False, indent=1)
+    head = text.removesuffix("\n}").encode()
+    write_atomically(sidecar(path), (head + _checksum(head)).decode(), sync=False)
+
+
+def _checksum(head: bytes) -> bytes:
+    """The last lines of a sidecar that begins with `head`: every bit of it is accounted for."""
+    return b',\n "checksum": "%b"\n}' % hashlib.sha256(head).hexdigest().encode()
+
+
+TAIL = len(_checksum(b""))
 
 
 def link_latest(target: Path, name: str) -> None:
@@ -179,7 +242,7 @@ def _share(target: CheckpointFile, name: str, info: Mapping[str, Any]) -> Checkp
                 copy.write(chunk)
             copy.flush()
             os.fsync(copy.fileno())
-    _write_sidecar(path, info)
+    write_sidecar(path, info)
     draft.replace(path)
     sync_folder(path.parent)
     return CheckpointFile(path, info)
@@ -209,9 +272,15 @@ def sweep(run: RunDir) -> list[str]:
         path.unlink(missing_ok=True)
         removed.append(path.name)
     for card in run.checkpoints.glob("*.json"):
-        if not card.with_suffix("").exists():
+        path = card.with_suffix("")
+        if not path.exists():
             card.unlink()
             removed.append(card.name)
+            continue
+        with contextlib.suppress(CorruptCheckpoint):
+            found = read(path)
+            if NEXT in found.info:
+                _exchanged(path, found.info)
     for path in run.path.glob(".*.tmp"):
         path.unlink(missing_ok=True)
         removed.append(path.name)

@@ -75,6 +75,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "古いチェックポイントを削除しました: {names}",
         "Old checkpoints deleted: {names}",
     ),
+    "compressed": (
+        "古いチェックポイント {name} を圧縮しました（{mb:.1f} MB 減）",
+        "Compressed the older checkpoint {name} ({mb:.1f} MB less)",
+    ),
+    "not_compressed": (
+        "チェックポイント {name} を圧縮できませんでした: {why}",
+        "The checkpoint {name} could not be compressed: {why}",
+    ),
     "no_monitor": (
         "checkpoint.monitor の {monitor} は計測されていません（計測値: {known}）。"
         "最良モデルは選ばれません",

@@ -8,6 +8,8 @@ from typing import Any
 
 from tsuzuku.core import checkpoint_files, retention
 from tsuzuku.core.checkpoint_files import CheckpointFile
+from tsuzuku.core.errors import CorruptCheckpoint
+from tsuzuku.core.holding import is_held, remove_unless_held
 from tsuzuku.core.schemas import Checkpoint
 from tsuzuku.core.settings import CheckpointSettings, RunSettings
 from tsuzuku.core.store import Store
@@ -26,33 +28,49 @@ def prune(run: RunDir, policy: CheckpointSettings, store: Store, *, dry: bool = 
     """Apply the retention policy to a run; before anything is deleted the newest one is verified.
 
     `dry` only says what would go. Raises CorruptCheckpoint if the newest one does not verify.
+    May run while the run is trained: what is saved or pruned meanwhile is left alone.
     """
+    surveyed, newest = _surveyed(run, policy, store)
+    if dry or not surveyed.removed or newest is None:
+        return surveyed
+    checkpoint_files.check(newest)
+    # that took its time, in which somebody may have saved, pinned or opened one
+    surveyed, now = _surveyed(run, policy, store)
+    if now is not None and now.name != newest.name:
+        checkpoint_files.check(now)
+    removed = [name for name in surveyed.removed if remove_unless_held(run.checkpoints / name)]
+    return Pruned(surveyed.records, removed)
+
+
+def _surveyed(
+    run: RunDir, policy: CheckpointSettings, store: Store
+) -> tuple[Pruned, CheckpointFile | None]:
+    """What the policy says of a run's checkpoints just now, and the newest of them."""
     prefix = f"{run.run_id}/"
-    parents = {
-        r.parent.removeprefix(prefix)
-        for r in store.runs()
-        if r.parent and r.parent.startswith(prefix)
-    }
+    parents = {p.removeprefix(prefix) for p in store.parents() if p.startswith(prefix)}
     files, _ = checkpoint_files.in_folder(run.checkpoints)
-    surveyed = survey(files, policy, pins(store, run.run_id), parents)
-    if surveyed.removed and not dry:
-        checkpoint_files.check(files[-1])
-        # that took its time, in which somebody may have pinned one
-        surveyed = survey(files, policy, pins(store, run.run_id), parents)
-        for name in surveyed.removed:
-            checkpoint_files.remove(run.checkpoints / name)
-    return surveyed
+    held = {f.name for f in files if is_held(f.path)}
+    surveyed = survey(files, policy, pins(store, run.run_id), parents | held)
+    return surveyed, files[-1] if files else None
 
 
 def prune_all(
     workspace: Workspace, store: Store, *, dry: bool
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Apply every run's own policy; what was removed, and what was kept and why."""
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """Apply every run's own policy; what was removed, what was kept and why, and what was wrong.
+
+    A run whose newest checkpoint is damaged keeps all that it has; the others go on.
+    """
     removed: list[dict[str, Any]] = []
     kept: list[dict[str, Any]] = []
+    wrong: list[str] = []
     for run in workspace.run_dirs():
         settings = RunSettings.model_validate(run.read_identity()["requested"])
-        result = prune(run, settings.training.checkpoint, store, dry=dry)
+        try:
+            result = prune(run, settings.training.checkpoint, store, dry=dry)
+        except CorruptCheckpoint as error:
+            wrong.append(f"{run.run_id}: nothing was removed, since {error.detail}")
+            continue
         removed += [{"run_id": run.run_id, "name": name} for name in result.removed]
         kept += [
             {"run_id": run.run_id, "name": c.name, "kept_because": c.kept_because}
@@ -61,7 +79,7 @@ def prune_all(
         if not dry:
             for name in result.removed:
                 store.drop_checkpoint(run.run_id, name)
-    return removed, kept
+    return removed, kept, wrong
 
 
 def index_anew(run: RunDir, store: Store) -> None:

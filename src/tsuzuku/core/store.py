@@ -89,6 +89,12 @@ class Store(Tables):
         with self.reading() as db:
             return listing.runs(db, **chosen)
 
+    def parents(self) -> list[str]:
+        """Every checkpoint (`run_id/name`) that a run branched from."""
+        with self.reading() as db:
+            rows = db.execute("SELECT DISTINCT parent FROM runs WHERE parent IS NOT NULL")
+            return [str(row[0]) for row in rows]
+
     def count(self, table: Literal["runs", "checkpoints"]) -> int:
         with self.reading() as db:
             return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
@@ -278,6 +284,14 @@ class Store(Tables):
                 f"INSERT INTO checkpoints ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
                 f" ON CONFLICT (run_id, name) DO UPDATE SET {', '.join(changes)}",
                 [cell(value) for value in row.values()],
+            )
+
+    def resize_checkpoint(self, run_id: str, name: str, size: int, sha256: str) -> None:
+        """The same checkpoint in other bytes, which were compared with the old ones."""
+        with self.writing() as db:
+            db.execute(
+                "UPDATE checkpoints SET size = ?, sha256 = ? WHERE run_id = ? AND name = ?",
+                (size, sha256, run_id, name),
             )
 
     def mark_checkpoint(

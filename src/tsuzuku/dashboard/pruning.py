@@ -42,6 +42,10 @@ say = speaker(
             "{removed} 個のチェックポイントを削除します。元に戻せません。",
             "{removed} checkpoints will be deleted. This cannot be undone.",
         ),
+        "damaged": Both(
+            "最新のチェックポイントが壊れているため、この実行からは何も削除しません。{problem}",
+            "Nothing of this run is deleted, since its newest checkpoint is damaged. {problem}",
+        ),
         "yes": Both("削除する", "Delete them"),
         "no": Both("やめる", "Cancel"),
         "deleted": Both("{removed} 個を削除しました。", "{removed} have been deleted."),
@@ -62,6 +66,8 @@ def section() -> None:
 
 def _show(seen: Pruned) -> None:
     removed, kept = figures.count(len(seen.removed)), figures.count(len(seen.kept))
+    for problem in seen.problems:
+        st.error(say("damaged", problem=problem), icon="⚠️")
     if not seen.removed:
         st.success(say("nothing", kept=kept), icon="🧹")
     else:

@@ -12,10 +12,10 @@ import shutil
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -24,10 +24,15 @@ from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint, DiskFull, TsuzukuError
 from tsuzuku.core.shortages import ran_out_of_memory, says_nothing_of_the_file
 from tsuzuku.core.trees import is_tree
+from tsuzuku.core.unpacking import require_bounded
 from tsuzuku.training.snapshot import Snapshot, tensors_in
 
 REQUIRED = ("model_state_dict", "epoch", "config")
 FRESH = "--fresh begins a new run without it."
+MOST_VALUES = 5_000_000
+"""Tensors, numbers, texts and containers in a checkpoint; large models have some ten thousand."""
+DEEPEST = 64
+"""Containers within containers."""
 RESERVE = 16 << 20
 """Bytes that stay free on the disk beside a checkpoint, for the events and the log."""
 
@@ -51,16 +56,22 @@ class Save:
 class CheckpointWriter:
     """Copies a state at once and writes it beside the training; one save at a time.
 
-    Both callables run in the writer's thread: `before` when all is written but the name, so that
+    The callables run in the writer's thread: `before` when all is written but the name, so that
     what happened before a checkpoint is on record before the checkpoint is; `on_saved` when it is
-    durable under its name.
+    durable under its name; `afterwards` then, with what tells whether nobody waits yet.
     """
 
     def __init__(
-        self, before: Callable[[], None], on_saved: Callable[[CheckpointFile], None]
+        self,
+        before: Callable[[], None],
+        on_saved: Callable[[CheckpointFile], None],
+        afterwards: Callable[[Callable[[], bool]], None] = lambda _: None,
     ) -> None:
         self._before = before
         self._on_saved = on_saved
+        self._afterwards = afterwards
+        self._awaited = threading.Event()
+        self._saved = threading.Event()
         self._snapshot = Snapshot()
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -68,7 +79,9 @@ class CheckpointWriter:
 
     @property
     def busy(self) -> bool:
-        return self._thread is not None and self._thread.is_alive()
+        """Whether a save is under way; what comes after one does not count, for it gives way."""
+        alive = self._thread is not None and self._thread.is_alive()
+        return alive and not self._saved.is_set()
 
     def start(self, save: Save) -> None:
         """Take the snapshot and write it in the background, after a save that is under way.
@@ -76,6 +89,8 @@ class CheckpointWriter:
         Raises what an earlier save failed with; then nothing new was begun.
         """
         self.wait()
+        self._awaited.clear()
+        self._saved.clear()
         state, ready = self._snapshot.take(save.state)
         job = Save(save.path, state, save.info)
         self._thread = threading.Thread(target=self._work, args=(job, ready), name="checkpoint")
@@ -89,6 +104,7 @@ class CheckpointWriter:
     def wait(self) -> None:
         """Wait for the save under way; raise what it failed with."""
         if self._thread is not None:
+            self._awaited.set()
             self._thread.join()
             self._thread = None
         if self._error is not None:
@@ -107,6 +123,8 @@ class CheckpointWriter:
                 ready.synchronize()
             self._on_saved(write(save, self._before, try_to_open=not self._tried_to_open))
             self._tried_to_open = True
+            self._saved.set()
+            self._afterwards(lambda: not self._awaited.is_set())
         except BaseException as error:
             self._error = error
 
@@ -135,7 +153,6 @@ def write(
                 raise
             os.fsync(raw.fileno())
         info = {
-            "format": 1,
             "name": save.path.name,
             "size": file.size,
             "sha256": file.hash.hexdigest(),
@@ -202,9 +219,13 @@ def load(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise CorruptCheckpoint(f"{path} does not exist.", code="no_checkpoint")
     try:
+        require_bounded(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+        _require_plain(loaded, path.name)
+    except CorruptCheckpoint:
+        raise
     except pickle.UnpicklingError as error:
         first = str(error).split("Please file an issue")[0]
         unsafe = "GLOBAL" in first or "Unsupported" in first
@@ -237,6 +258,35 @@ def load(path: Path) -> dict[str, Any]:
     if not is_tree(state) or not state:
         raise CorruptCheckpoint(f"{path.name} has no weights in model_state_dict.")
     return loaded
+
+
+def _require_plain(loaded: Any, name: str) -> None:
+    """Refuse what is small in a file and endless in memory: containers that hold each other many
+    times over, tensors that claim more values than there are bytes."""
+    ahead: list[tuple[Any, int]] = [(loaded, 0)]
+    count = 0
+    while ahead:
+        value, depth = ahead.pop()
+        count += 1
+        if count > MOST_VALUES or depth > DEEPEST:
+            raise CorruptCheckpoint(f"{name} was refused: its containers are nested without end.")
+        if isinstance(value, torch.Tensor):
+            _require_bytes(value, name)
+        elif is_tree(value):
+            ahead += [(inner, depth + 1) for inner in value.values()]
+        elif isinstance(value, list | tuple | set | frozenset):
+            ahead += [(inner, depth + 1) for inner in cast("Collection[Any]", value)]
+
+
+def _require_bytes(tensor: torch.Tensor, name: str) -> None:
+    plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    if plain and not tensor.is_quantized:
+        held = tensor.untyped_storage().nbytes()
+        if tensor.numel() * tensor.element_size() <= held:
+            return
+    raise CorruptCheckpoint(
+        f"{name} was refused: it holds a tensor of {list(tensor.shape)} without all its values."
+    )
 
 
 def check_weights(model: torch.nn.Module, state: Mapping[str, Any], name: str) -> None:

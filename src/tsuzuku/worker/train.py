@@ -16,12 +16,12 @@ import torch
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound, TsuzukuError
+from tsuzuku.core.holding import held
 from tsuzuku.core.launch import write_settings
 from tsuzuku.core.lock import RunLock
-from tsuzuku.core.pruning import pins, prune, survey
 from tsuzuku.core.resume import check_data_path, tip
 from tsuzuku.core.schemas import Attempt, Status
-from tsuzuku.core.settings import RunSettings, render
+from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace, write_atomically
 from tsuzuku.training import export
@@ -40,6 +40,7 @@ from tsuzuku.training.trainer import Outcome, Trainer
 from tsuzuku.worker.bad_rows import left_out, named
 from tsuzuku.worker.emit import Emitter
 from tsuzuku.worker.failures import explained, print_traceback
+from tsuzuku.worker.keeping import Keeping
 from tsuzuku.worker.stop import Stop
 
 
@@ -62,7 +63,9 @@ def train(workspace: Workspace, run_id: str, stop: Stop, lock: RunLock | None = 
         ended: Status = "failed"
         code = 1
         try:
-            ended = _Session(workspace, run, store, emit, stop, attempt, requested).train()
+            keeping = Keeping(run, requested, store, emit)
+            session = _Session(workspace, run, store, emit, stop, attempt, requested, keeping)
+            ended = session.train()
             code = 128 + stop.number if ended == "stopped" else 0
             emit.say(ended)
             emit.status(ended)
@@ -91,6 +94,7 @@ class _Session:
     stop: Stop
     attempt: Attempt
     requested: RunSettings
+    keeping: Keeping
 
     def train(self) -> Outcome:
         prepared, device = self._prepare()
@@ -121,7 +125,7 @@ class _Session:
             "model_ready", params=sum(p.numel() for p in model.parameters()), device=str(device)
         )
         same_run = self._restore(state)
-        writer = CheckpointWriter(emit.flush, self._saved)
+        writer = CheckpointWriter(emit.flush, self.keeping.saved, self.keeping.tidied)
         trainer = Trainer(
             state=state,
             run=run,
@@ -150,6 +154,7 @@ class _Session:
                 emit.say("early", patience=training.early_stopping.patience)
             export.final_weights(model, run.weights, half=training.save.compact, settings=settings)
             emit.say("weights", name=run.weights.name)
+            self.keeping.tidied(lambda: not self.stop.requested())
         return outcome
 
     def _prepare(self) -> tuple[_Prepared, torch.device]:
@@ -178,8 +183,9 @@ class _Session:
         for found in self._candidates():
             own = found.run_id == self.run.run_id
             try:
-                checkpoint_files.check(found)
-                saved = load(found.path)
+                with held(found.path):
+                    checkpoint_files.check(found)
+                    saved = load(found.path)
             except CorruptCheckpoint as error:
                 if not own:
                     raise
@@ -202,7 +208,7 @@ class _Session:
             )
             self._warn_of_changes(saved, state)
             if own:
-                self._mend(found)
+                self.keeping.mend(found)
             return own
         self.attempt.resumed_from = None
         self.emit.say("no_checkpoint")
@@ -250,64 +256,6 @@ class _Session:
             "source_sha256": identity["source"],
             "dataset_fingerprint": dataset_fingerprint(data.train, settings.dataset),
         }
-
-    def _named(self, template: str, file: CheckpointFile) -> str:
-        names = (self.requested.model_name, self.requested.dataset_name)
-        return render(template, *names, file.epoch, file.global_step)
-
-    def _mend(self, newest: CheckpointFile) -> None:
-        """Do what a kill between a checkpoint and its links or its event has left undone."""
-        policy = self.requested.training.checkpoint
-        good, _ = checkpoint_files.in_folder(self.run.checkpoints)
-        checkpoint_files.link_latest(newest.path, self._named(policy.latest, newest))
-        for best in [file for file in good if file.info.get("is_best")][-1:]:
-            name = self._named(policy.best, best)
-            try:
-                linked = checkpoint_files.read(best.path.with_name(name)).position
-            except CorruptCheckpoint:
-                linked = (-1, -1)
-            if linked < best.position:
-                checkpoint_files.link_best(best, name)
-        told = self.store.events(run_id=self.run.run_id, types=["checkpoint"], limit=1_000_000)
-        names = {event.payload["name"] for event in told}
-        for file in good:
-            if file.name not in names:
-                self._tell(file)
-        everything = policy.model_copy(update={"keep_last_n": None})
-        records = survey(good, everything, pins(self.store, self.run.run_id)).records
-        self.emit.later(lambda store: [store.put_checkpoint(r) for r in records])
-
-    def _saved(self, file: CheckpointFile) -> None:
-        """Links, event, index and retention; called in the writer's thread."""
-        policy = self.requested.training.checkpoint
-        checkpoint_files.link_latest(file.path, self._named(policy.latest, file))
-        if file.info["is_best"]:
-            checkpoint_files.link_best(file, self._named(policy.best, file))
-        self._tell(file)
-        kept = prune(self.run, policy, self.store)
-        if kept.removed:
-            self.emit.say("pruned", "debug", names=", ".join(kept.removed))
-        for name in kept.removed:
-            self.emit.forget(name)
-        run_id, best = self.run.run_id, file.info["best_val_loss"]
-
-        def index(store: Store) -> None:
-            for record in kept.records:
-                store.put_checkpoint(record)
-            store.update_run(run_id, best_metric=best)
-
-        self.emit.later(index)
-
-    def _tell(self, file: CheckpointFile) -> None:
-        self.emit.event(
-            "checkpoint",
-            {
-                "name": file.name,
-                "epoch": file.epoch,
-                "global_step": file.global_step,
-                "is_best": bool(file.info["is_best"]),
-            },
-        )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch
 
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import TsuzukuError, WrongInput
+from tsuzuku.core.holding import Hold
 from tsuzuku.core.plugin_files import find
 from tsuzuku.core.settings import RunSettings, TrainingSettings
 from tsuzuku.core.trees import Tree, is_tree
@@ -41,6 +42,8 @@ class Trained:
     device: torch.device
     epoch: int
     """The epoch (from 0) that the checkpoint ended, or was in the middle of."""
+    hold: Hold
+    """So that the checkpoint is not pruned while its model is in use."""
 
     @property
     def data(self) -> Data:
@@ -59,6 +62,7 @@ def open_trained(
     it cannot be opened, the model is made without one, from the settings in the checkpoint.
     """
     settings = RunSettings.model_validate(checkpoint.info["config"])
+    hold = Hold(checkpoint.path)
     saved = load(checkpoint.path)
     model_plugin, data_plugin = load_plugins(run, settings)
     device = choose_device(settings.training.device)
@@ -80,7 +84,7 @@ def open_trained(
     check_weights(model, saved["model_state_dict"], checkpoint.name)
     model.load_state_dict(saved["model_state_dict"])
     epoch = checkpoint.epoch - bool(checkpoint.info.get("end_of_epoch"))
-    return Trained(settings, model_plugin, model.to(device).eval(), opened, device, epoch)
+    return Trained(settings, model_plugin, model.to(device).eval(), opened, device, epoch, hold)
 
 
 def _opened(plugin: Plugin, settings: Tree) -> Data | TsuzukuError:

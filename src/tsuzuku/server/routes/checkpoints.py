@@ -84,8 +84,8 @@ def checkpoints(
 @router.post("/prune", responses=problems(400, 409, 422))
 def prune(body: Prune, here: Here) -> Pruned:
     """What no policy keeps, in every run; deletes it with `"dry_run": false`."""
-    removed, kept = prune_all(here.workspace, here.store, dry=body.dry_run)
-    return Pruned(removed=removed, kept=kept, dry_run=body.dry_run)
+    removed, kept, wrong = prune_all(here.workspace, here.store, dry=body.dry_run)
+    return Pruned(removed=removed, kept=kept, dry_run=body.dry_run, problems=wrong)
 
 
 @router.get("/{run_id}/{name}", responses=problems(404, 409, 422))

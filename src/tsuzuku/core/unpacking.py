@@ -1,0 +1,33 @@
+"""What an archive declares, looked at before anybody unpacks it."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+from tsuzuku.core.errors import CorruptCheckpoint
+
+MOST_RATIO = 16
+"""How many times its own size a file may unpack to: weights are far from it, bombs beyond."""
+ALWAYS = 64 << 20
+"""Bytes that any file may unpack to."""
+
+
+def require_bounded(path: Path) -> None:
+    """Raise CorruptCheckpoint if a zip file at `path` would unpack to far more than it is.
+
+    Files of other kinds pass. Raises OSError if it cannot be read.
+    """
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return
+        try:
+            with zipfile.ZipFile(file) as archive:
+                declared = sum(part.file_size for part in archive.infolist())
+        except (zipfile.BadZipFile, NotImplementedError, ValueError):
+            return  # the reader will say what is wrong with it
+    if declared > max(ALWAYS, MOST_RATIO * path.stat().st_size):
+        raise CorruptCheckpoint(
+            f"{path.name} was refused: it would unpack to {declared:,} bytes, more than "
+            f"{MOST_RATIO} times its size."
+        )
