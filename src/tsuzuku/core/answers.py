@@ -147,6 +147,8 @@ class CheckpointDetails(CheckpointInfo):
     best_val_loss: float | None = None
     tensors: dict[str, list[str | list[int]]] = {}
     """Of every weight: its type, and its shape."""
+    checked_at: float | None = None
+    """When its bytes were last found to be what was saved, in seconds since the epoch."""
     in_use: str = ""
     """Why it cannot be deleted now; empty if it can."""
 

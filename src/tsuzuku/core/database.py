@@ -12,8 +12,9 @@ from pathlib import Path
 from tsuzuku.core import curves, listing
 from tsuzuku.core.errors import Busy, DiskFull, TsuzukuError
 
-SCHEMA_VERSION = 3
-"""2: runs, attempts and checkpoints keep themselves as JSON, too. 3: runs with their attempts."""
+SCHEMA_VERSION = 4
+"""2: runs, attempts and checkpoints keep themselves as JSON, too. 3: runs with their attempts.
+4: when each checkpoint was looked at last."""
 PATIENCE = 30.0
 """Seconds to wait for other processes that write."""
 
@@ -48,6 +49,12 @@ CREATE TABLE checkpoints (
 CREATE INDEX checkpoints_by_time
     ON checkpoints (created_at DESC, global_step DESC, run_id DESC, name DESC);
 """
+
+_CHECKS = """
+CREATE TABLE IF NOT EXISTS checks (
+    run_id TEXT NOT NULL, name TEXT NOT NULL, sha256 TEXT NOT NULL, time REAL NOT NULL,
+    PRIMARY KEY (run_id, name)
+)"""
 
 # A run's row has its attempts in it, whoever writes which of the two in which order.
 _ATTEMPTS_OF_A_RUN = """
@@ -146,7 +153,8 @@ def _create(db: sqlite3.Connection, path: Path) -> None:
         if _version(db, path) == 0:
             if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise TsuzukuError(f"{path} is a database of another program.")
-            for statement in (_LISTED + _TABLES + curves.TABLES).split(";") + _TRIGGERS:
+            tables = (_LISTED + _TABLES + curves.TABLES).split(";")
+            for statement in [*tables, _CHECKS, *_TRIGGERS]:
                 db.execute(statement)
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         db.execute("COMMIT")
@@ -171,8 +179,8 @@ def _update(db: sqlite3.Connection, path: Path) -> None:
                 columns = ", ".join(column[1] for column in info)
                 db.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM old_{name}")
                 db.execute(f"DROP TABLE old_{name}")
-            for trigger in _TRIGGERS:
-                db.execute(trigger)
+            for statement in [_CHECKS, *_TRIGGERS]:
+                db.execute(statement)
             db.execute("UPDATE attempts SET status = status")  # each run gets its own
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         db.execute("COMMIT")

@@ -67,6 +67,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "チェックポイント {name} は壊れているため {new} に移しました: {why}",
         "Checkpoint {name} is damaged and was moved to {new}: {why}",
     ),
+    "found_damaged": (
+        "チェックポイント {name} は壊れているため {new} に移しました: {why}。"
+        "再開には {next} を使います",
+        "Checkpoint {name} is damaged and was moved to {new}: {why}. A resume takes {next}",
+    ),
     "swept": (
         "中断された保存の残りを片付けました: {names}",
         "Swept what an interrupted save had left: {names}",

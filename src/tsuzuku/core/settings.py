@@ -289,6 +289,9 @@ class ServerSettings(Section):
     """Largest file that may be sent to the model."""
     stop_patience: Positive = 600.0
     """Seconds that a stopping training may take for its checkpoint before it is ended."""
+    verify_every_hours: Positive | None = 24.0
+    """Look, slowly and in the background, whether each checkpoint's bytes are still what was saved,
+    this often; what is damaged is moved aside and reported. null for never."""
     inference_idle: Positive = 300.0
     """Seconds after its last use until the process that keeps a model warm ends."""
 

@@ -317,8 +317,39 @@ class Store(Tables):
                     (pinned, run_id, name),
                 )
 
+    def note_check(self, run_id: str, name: str, sha256: str, when: float) -> None:
+        """A checkpoint's bytes were found to be what they should be."""
+        with self.writing() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO checks VALUES (?, ?, ?, ?)", (run_id, name, sha256, when)
+            )
+            db.execute(
+                "UPDATE checkpoints SET verified = 1 WHERE run_id = ? AND name = ? AND sha256 = ?",
+                (run_id, name, sha256),
+            )
+
+    def checked_at(self, run_id: str, name: str) -> float | None:
+        """When a checkpoint was found to be whole, in seconds since the epoch."""
+        with self.reading() as db:
+            row = db.execute(
+                "SELECT time FROM checks WHERE run_id = ? AND name = ?", (run_id, name)
+            ).fetchone()
+        return float(row[0]) if row else None
+
+    def next_to_check(self, before: float) -> tuple[str, str] | None:
+        """Run and name of the newest checkpoint that was not looked at since `before`."""
+        with self.reading() as db:
+            row = db.execute(
+                "SELECT c.run_id, c.name FROM checkpoints c LEFT JOIN checks k"
+                " ON k.run_id = c.run_id AND k.name = c.name AND k.sha256 = c.sha256"
+                " WHERE coalesce(k.time, 0) < ? ORDER BY c.created_at DESC, c.name DESC LIMIT 1",
+                (before,),
+            ).fetchone()
+        return (str(row[0]), str(row[1])) if row else None
+
     def drop_checkpoint(self, run_id: str, name: str) -> None:
         with self.writing() as db:
+            db.execute("DELETE FROM checks WHERE run_id = ? AND name = ?", (run_id, name))
             db.execute("DELETE FROM checkpoints WHERE run_id = ? AND name = ?", (run_id, name))
 
     def checkpoints(

@@ -33,6 +33,7 @@ from tsuzuku.server.logs import AccessLog, internal_error
 from tsuzuku.server.problems import ANYWHERE, handle_errors, problems
 from tsuzuku.server.routes import about, checkpoints, datasets, inference, models, train, watch
 from tsuzuku.server.supervisor import Supervisor
+from tsuzuku.server.verification import Verification
 from tsuzuku.server.websocket import event_routes
 from tsuzuku.server.workshop import Workshop
 
@@ -83,9 +84,11 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         threading.Thread(target=_look_at_plugins, args=(context,), daemon=True).start()
         context.supervisor.start()
+        context.verification.start()
         async with context.feed, page or nullcontext():
             yield
         await run_in_threadpool(context.supervisor.close)
+        await run_in_threadpool(context.verification.close)
         await run_in_threadpool(context.desk.close, 5.0)
         context.store.close()
 
@@ -150,6 +153,7 @@ def _context(workspace: Workspace, settings: ServerSettings) -> Context:
         catalog=Catalog(workspace),
         fetching=Fetching(workspace),
         workshop=Workshop(workspace, store, settings.language),
+        verification=Verification(workspace, store, settings.verify_every_hours, settings.language),
         feed=Feed(workspace.db),
     )
 

@@ -16,6 +16,7 @@ from tsuzuku.server.desk import Desk
 from tsuzuku.server.feed import Feed
 from tsuzuku.server.fetching import Fetching
 from tsuzuku.server.supervisor import Supervisor
+from tsuzuku.server.verification import Verification
 from tsuzuku.server.workshop import Workshop
 
 
@@ -31,6 +32,7 @@ class Context:
     catalog: Catalog
     fetching: Fetching
     workshop: Workshop
+    verification: Verification
     feed: Feed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,9 +25,9 @@ from tsuzuku.core.answers import (
 from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import Busy, NotFound
+from tsuzuku.core.links import relink
 from tsuzuku.core.pruning import prune_all
 from tsuzuku.core.resume import find_checkpoint, tip
-from tsuzuku.core.settings import RunSettings, render
 from tsuzuku.core.workspace import RunDir
 from tsuzuku.server.context import Context, Here
 from tsuzuku.server.problems import problems
@@ -101,13 +102,10 @@ def details(run_id: str, name: str, here: Here) -> CheckpointDetails:
     more: dict[str, Any] = {
         "best_val_loss": known.get("best_val_loss"),
         "in_use": in_use(here, run, found),
+        "checked_at": here.store.checked_at(run.run_id, found.name),
     }
     more |= {k: known[k] for k in ("config", "metadata", "sampler_state", "tensors") if k in known}
-    return CheckpointDetails.model_validate(
-        info
-        | more
-        | {"best_val_loss": known.get("best_val_loss"), "in_use": in_use(here, run, found)}
-    )
+    return CheckpointDetails.model_validate(info | more)
 
 
 @router.get(
@@ -131,6 +129,8 @@ def verify(run_id: str, name: str, here: Here) -> Verified:
     (answer,) = ask_worker(here.workspace, "verify", str(found.path))
     ok = bool(answer.get("ok"))
     here.store.mark_checkpoint(run.run_id, found.name, verified=ok)
+    if ok:
+        here.store.note_check(run.run_id, found.name, str(found.info["sha256"]), time.time())
     return Verified(
         name=found.name,
         run_id=run.run_id,
@@ -159,7 +159,7 @@ def delete(run_id: str, name: str, here: Here) -> Message:
         raise Busy(f"{found.name} is pinned.", "Take the pin off first.", code="pinned")
     checkpoint_files.remove(found.path)
     here.store.drop_checkpoint(run.run_id, found.name)
-    _relink(run)
+    relink(run)
     return Message(message=f"{run.run_id}/{found.name}")
 
 
@@ -254,16 +254,3 @@ def _unlisted(run: RunDir, found: CheckpointFile) -> dict[str, Any]:
         "metrics": dict(found.info.get("metrics") or {}),
         "is_best": found.info.get("role") == "best",
     }
-
-
-def _relink(run: RunDir) -> None:
-    """Let `latest` point at what is the newest now."""
-    settings = RunSettings.model_validate(run.read_identity()["requested"])
-    newest = tip(run)
-    template = settings.training.checkpoint.latest
-    for link in [p for p in run.checkpoints.glob("*") if p.is_symlink() and not p.exists()]:
-        link.unlink(missing_ok=True)
-    if newest is not None and run.worker() is None:
-        names = (settings.model_name, settings.dataset_name)
-        name = render(template, *names, newest.epoch, newest.global_step)
-        checkpoint_files.link_latest(newest.path, name)
