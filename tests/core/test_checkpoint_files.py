@@ -167,8 +167,10 @@ def test_a_crash_during_the_sweep_itself_is_mended_by_the_next(run: RunDir) -> N
         two = files.read(run.checkpoints / "m-d-epoch-2.pt")
         # as if killed between the sidecar and the name of a new best
         os.link(two.path, files.temporary(run.checkpoints / BEST))
+        best = files.read(run.checkpoints / BEST)
         card = {**two.info, "role": "best", "copy_of": two.name}
-        files.write_sidecar(run.checkpoints / BEST, card)
+        following = {"inode": two.path.stat().st_ino, "info": card}
+        files.write_sidecar(best.path, {**best.info, files.NEXT: following})
         (run.checkpoints / ".m-d-epoch-3.pt.tmp").write_bytes(b"half")
         (run.checkpoints / ".m-d-epoch-3.pt.json.77.tmp").write_bytes(b"{")
         files.sidecar(run.checkpoints / "m-d-epoch-3.pt").write_text("{}", encoding="utf-8")
@@ -177,7 +179,7 @@ def test_a_crash_during_the_sweep_itself_is_mended_by_the_next(run: RunDir) -> N
     for _ in crashes(lambda: files.sweep(run), damaged):
         files.sweep(run)
         assert_all_is_well(run)
-        assert (run.checkpoints / BEST).read_bytes() == content_of(2)
+        assert (run.checkpoints / BEST).read_bytes() == content_of(1)
 
 
 def test_a_crash_while_a_name_is_used_again_leaves_a_whole_checkpoint(run: RunDir) -> None:

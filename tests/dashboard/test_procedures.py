@@ -182,3 +182,18 @@ def test_a_server_that_restarts_under_an_open_page(browser: Browser, tmp_path: P
             expect(sidebar(page).get_by_text("停止しています")).to_be_visible()
             stop(second)
             expect(sidebar(page).get_by_role("button", name="🆕 新規学習開始")).to_be_enabled()
+
+
+def test_a_visitor_in_a_hurry(page: Page, served: Served) -> None:
+    """Whoever goes from page to page, while each is being drawn and a training is followed,
+    arrives at the last one."""
+    start(served)
+    epochs(served, 1)
+    show(page, served.url)
+    for pause in (0, 300):
+        for link in ("🏠 メイン", "📈 学習履歴", "🤖 モデル"):
+            page.get_by_role("link", name=link).first.click()
+            page.wait_for_timeout(pause)
+        expect(page.get_by_role("heading", name="🤖 モデル", level=1)).to_be_visible()
+    settled(page)
+    expect(page.get_by_role("heading", name="🤖 モデル", level=1)).to_be_visible()

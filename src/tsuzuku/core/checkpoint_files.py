@@ -26,7 +26,7 @@ from tsuzuku.core.workspace import RunDir, sync_folder, write_atomically
 SUFFIXES = (".pt", ".pth")
 CHUNK = 1 << 20
 NEXT = "next"
-"""In a sidecar: what will be true of the file when an exchange is done."""
+"""In a sidecar: the file that is about to have the name, by its inode, and what is true of it."""
 FORMAT = 2
 """Of a sidecar. 1 had no checksum of its own."""
 
@@ -80,15 +80,28 @@ def read(path: Path) -> CheckpointFile:
         ) from None
     except (OSError, ValueError):
         raise CorruptCheckpoint(f"{sidecar(path).name} cannot be read.") from None
+    # the first version had no checksum
+    altered = not is_tree(info) or (
+        info.get("format") != 1 and _checksum(text[:-TAIL]) != text[-TAIL:]
+    )
+    info = _present(path, info) if is_tree(info) else info
     fields = {"epoch": int, "global_step": int, "size": int, "sha256": str, "metadata": dict}
     for key, kind in fields.items():
         if not is_tree(info) or not isinstance(info.get(key), kind):
             raise CorruptCheckpoint(f"{sidecar(path).name} lacks a usable {key!r}.")
-    # the first version had no checksum
-    if info.get("format") != 1 and _checksum(text[:-TAIL]) != text[-TAIL:]:
+    if altered:
         raise CorruptCheckpoint(f"{sidecar(path).name} was altered: its checksum does not fit.")
-    info.pop("checksum", None)
     return CheckpointFile(path, info)
+
+
+def _present(path: Path, info: Mapping[str, Any]) -> dict[str, Any]:
+    """What a sidecar says of the file that has the name now, while it is being replaced."""
+    following: Any = info.get(NEXT)
+    if is_tree(following) and is_tree(following.get("info")):
+        with contextlib.suppress(OSError):
+            if path.stat().st_ino == following.get("inode"):
+                return dict(following["info"])
+    return {k: v for k, v in info.items() if k not in (NEXT, "checksum")}
 
 
 def in_folder(folder: Path) -> tuple[list[CheckpointFile], list[Path]]:
@@ -130,10 +143,9 @@ def check(checkpoint: CheckpointFile) -> None:
 
 
 def _check(checkpoint: CheckpointFile) -> None:
-    right = _contents(checkpoint.info)
     try:
         size = checkpoint.path.stat().st_size
-        if size not in right:
+        if size != checkpoint.info["size"]:
             raise CorruptCheckpoint(
                 f"{checkpoint.name} has {size:,} bytes and should have "
                 f"{checkpoint.info['size']:,}: it was cut or overwritten."
@@ -142,40 +154,35 @@ def _check(checkpoint: CheckpointFile) -> None:
     except OSError as error:
         kind = TsuzukuError if says_nothing_of_the_file(error) else CorruptCheckpoint
         raise kind(f"{checkpoint.name} cannot be read: {error.strerror or error}.") from None
-    if digest != right[size]:
+    if digest != checkpoint.info["sha256"]:
         raise CorruptCheckpoint(f"{checkpoint.name} was altered: its SHA-256 is not the saved one.")
 
 
-def _contents(info: Mapping[str, Any]) -> dict[int, str]:
-    """The SHA-256 that a file of that size has: two while it is being exchanged."""
-    right = {int(info["size"]): str(info["sha256"])}
-    following: Any = info.get(NEXT)
-    if is_tree(following):
-        right[int(following["size"])] = str(following["sha256"])
-    return right
-
-
 def exchange(checkpoint: CheckpointFile, **facts: Any) -> CheckpointFile:
-    """Let the finished and fsynced temporary file, of another size, take the checkpoint's place.
+    """Let the finished and fsynced temporary file take the checkpoint's place; `facts` are its
+    `size` and `sha256`, and what else changes in the sidecar."""
+    return _replace(checkpoint.path, {**checkpoint.info, **facts})
 
-    `facts` are its `size` and `sha256`, and what else changes in the sidecar. At every moment the
-    file is there and its sidecar is about it.
+
+def _replace(path: Path, info: Mapping[str, Any]) -> CheckpointFile:
+    """Let the finished and fsynced temporary file take a name that is taken, or not yet.
+
+    At every moment the file that has the name is whole and its sidecar is about it: for as long
+    as nobody knows which of the two files that is, the sidecar is about both.
     """
-    path = checkpoint.path
-    write_sidecar(path, {**checkpoint.info, NEXT: facts})
+    try:
+        old = read(path).info
+    except CorruptCheckpoint:
+        write_sidecar(path, info)  # without a file it is swept
+        temporary(path).replace(path)
+    else:
+        inode = temporary(path).stat().st_ino
+        write_sidecar(path, {**old, NEXT: {"inode": inode, "info": dict(info)}})
+        sync_folder(path.parent)
+        temporary(path).replace(path)
+        write_sidecar(path, info)
     sync_folder(path.parent)
-    temporary(path).replace(path)
-    return _exchanged(path, {**checkpoint.info, NEXT: facts})
-
-
-def _exchanged(path: Path, info: Mapping[str, Any]) -> CheckpointFile:
-    """Forget which of the two contents the file does not have."""
-    settled = {k: v for k, v in info.items() if k != NEXT}
-    if path.stat().st_size == info[NEXT]["size"]:
-        settled |= info[NEXT]
-    write_sidecar(path, settled)
-    sync_folder(path.parent)
-    return CheckpointFile(path, settled)
+    return CheckpointFile(path, info)
 
 
 def publish(path: Path, info: Mapping[str, Any]) -> CheckpointFile:
@@ -242,10 +249,9 @@ def _share(target: CheckpointFile, name: str, info: Mapping[str, Any]) -> Checkp
                 copy.write(chunk)
             copy.flush()
             os.fsync(copy.fileno())
-    write_sidecar(path, info)
-    draft.replace(path)
-    sync_folder(path.parent)
-    return CheckpointFile(path, info)
+    replaced = _replace(path, info)
+    draft.unlink(missing_ok=True)  # it stays where both are the same file already
+    return replaced
 
 
 def sweep(run: RunDir) -> list[str]:
@@ -260,14 +266,6 @@ def sweep(run: RunDir) -> list[str]:
             if sidecar(aside).exists():
                 sidecar(aside).replace(sidecar(path))
             aside.replace(path)
-    interrupted = [p for p in run.checkpoints.glob(".*.tmp") if not p.is_symlink()]
-    for draft in interrupted:
-        # a `best` whose sidecar is already the new one: finish what was begun
-        best = draft.with_name(draft.name[1:-4])
-        with contextlib.suppress(CorruptCheckpoint, OSError):
-            info = read(best).info
-            if info.get("role") == "best" and sha256_of(draft) == info["sha256"]:
-                draft.replace(best)
     for path in [*run.checkpoints.glob(".*.tmp"), *run.checkpoints.glob(".*.json.*.tmp")]:
         path.unlink(missing_ok=True)
         removed.append(path.name)
@@ -277,10 +275,9 @@ def sweep(run: RunDir) -> list[str]:
             card.unlink()
             removed.append(card.name)
             continue
-        with contextlib.suppress(CorruptCheckpoint):
-            found = read(path)
-            if NEXT in found.info:
-                _exchanged(path, found.info)
+        if path.suffix in SUFFIXES and f'"{NEXT}"' in card.read_text(errors="replace"):
+            with contextlib.suppress(CorruptCheckpoint):
+                write_sidecar(path, read(path).info)
     for path in run.path.glob(".*.tmp"):
         path.unlink(missing_ok=True)
         removed.append(path.name)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -97,12 +98,13 @@ class Dashboard:
         from streamlit import config, file_util, logger
         from streamlit.runtime.app_session import AppSession
         from streamlit.runtime.pages_manager import PagesManager
+        from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
         from streamlit.web.server.starlette import App
 
         # else a first visit to /datasets would run the file of that name in `pages/`: the script
         # tells the pages, but only once it has run
         PagesManager.uses_pages_directory = False
-        keep_what_is_asked_for(AppSession)
+        keep_what_is_asked_for(AppSession, ScriptRunner)
         logger.setup_formatter = _into_our_log
         for name in list(logging.root.manager.loggerDict):
             if hasattr(logging.getLogger(name), "streamlit_console_handler"):
@@ -116,26 +118,35 @@ class Dashboard:
         return App(script(), secrets=self._secrets)
 
 
-def keep_what_is_asked_for(session_class: Any) -> None:
+def keep_what_is_asked_for(session_class: Any, runner_class: Any) -> None:
     """Close two holes in Streamlit 1.67 through which clicks and pages fall.
 
     A page that was open while the server was started again goes on in a new session. That knows no
     fragments yet, and what is asked of one that it does not know is dropped: a new session runs all
-    of the page first. And a fragment that a browser asked for just before another page came would
-    be run as of the page before, which empties the new one: a fragment never leads to a page.
+    of the page first.
+
+    And what a browser asked of a fragment just before another page came is run after that, as a
+    part of the page before: that empties the new page, or leads back. Here it is not run if its
+    fragment has gone with its page, and a fragment never leads to a page.
     """
-    ask = session_class.request_rerun
+    ask, run = session_class.request_rerun, runner_class._run_script
 
     def request_rerun(session: Any, client_state: Any) -> None:
-        if client_state is not None and client_state.fragment_id:
-            if hasattr(session, "tsuzuku_has_begun"):
-                client_state.page_script_hash = session.page_script_hash
-            else:
-                client_state.fragment_id = ""
+        if client_state is not None and not hasattr(session, "tsuzuku_has_begun"):
+            client_state.fragment_id = ""
         session.tsuzuku_has_begun = True
         ask(session, client_state)
 
+    def run_script(runner: Any, data: Any) -> None:
+        if data.fragment_id_queue:
+            if not any(map(runner._fragment_storage.contains, data.fragment_id_queue)):
+                return
+            now = runner._pages_manager.current_page_script_hash
+            data = replace(data, page_script_hash=now, page_name="")
+        run(runner, data)
+
     session_class.request_rerun = request_rerun
+    runner_class._run_script = run_script
 
 
 def _into_our_log(logger: logging.Logger) -> None:
