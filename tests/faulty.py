@@ -91,7 +91,7 @@ def _child(run: RunDir, name: str) -> None:
     except BaseException:
         code, said = 1, traceback.format_exc()
     # not by the calls that fail: the pipe is the parent's
-    os.write(_SAID, json.dumps(said).encode())
+    os.writev(_SAID, [json.dumps(said).encode()])
     os._exit(code)
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from attempts import attempt, new_run
 from terminal import ask, cli, start, wait_for_step
 
+from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import Workspace
 
 
@@ -98,9 +100,26 @@ class Odd(torch.nn.Module):
 )
 def test_a_forward_that_gives_no_loss(here: Path, body: str, expected: str) -> None:
     write(here / "models" / "tiny.py", MODEL.format(body=body))
-    said = cli(here, "train", "tiny", "noise", code=1 if "line 8" in expected else 2)
+    code, said, status = trained(here)
+    assert code == (1 if "line 8" in expected else 2)
     assert expected in said
+    assert status == "failed"
+
+
+def test_a_failed_training_says_on_the_terminal_why(here: Path) -> None:
+    write(here / "models" / "tiny.py", MODEL.format(body="return None"))
+    assert "it returned NoneType" in cli(here, "train", "tiny", "noise", code=2)
     assert ask(here, "runs")[0]["status"] == "failed"
+
+
+def trained(here: Path) -> tuple[int, str, str]:
+    """Exit code, error and status of a training of tiny on noise, as its worker tells them."""
+    workspace = Workspace(here)
+    with Store(workspace.db) as store:
+        run = new_run(workspace, store)
+        code = attempt(workspace, run)
+        (error,) = store.events(run_id=run.run_id, types=["error"])
+        return code, str(error.payload["message"]), store.runs()[0].status
 
 
 @pytest.mark.parametrize(
@@ -132,7 +151,15 @@ def test_a_forward_that_gives_no_loss(here: Path, body: str, expected: str) -> N
 )
 def test_plug_ins_that_do_not_work(here: Path, file: str, text: str, expected: str) -> None:
     write(here / file, text)
-    assert expected in cli(here, "train", "tiny", "noise", code=2)
+    code, said, _ = trained(here)
+    assert code == 2
+    assert expected in said
+
+
+def test_a_plug_in_that_does_not_work_is_said_on_the_terminal(here: Path) -> None:
+    write(here / "models" / "tiny.py", "import torch\n1 / 0\n")
+    said = cli(here, "train", "tiny", "noise", code=2)
+    assert "models/tiny.py, line 2 raised ZeroDivision" in said
 
 
 def test_a_missing_data_path_and_wrong_model_settings(here: Path) -> None:

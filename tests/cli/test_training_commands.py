@@ -37,6 +37,12 @@ def test_a_first_training_can_be_looked_at_from_every_side(here: Path) -> None:
     assert info["tensors"]["net.0.weight"] == ["float32", [8, 6]]
     assert "net.0.weight" in cli(here, "inspect", "tiny-noise-epoch-1.pt")
     assert cli(here, "verify", *names).count("ok") == 3
+    assert len(ask(here, "verify", run["run_id"])) == 4, "all of a run, the best included"
+    differing = ask(here, "inspect", names[0], "--diff", names[1])
+    assert differing["epoch"] == [3, 2]
+    assert differing.keys() >= {"sha256", "metrics.val_loss", "global_step"}
+    assert not {key for key in differing if key.startswith(("config.", "tensors."))}
+    assert ask(here, "inspect", names[0], "--diff", names[0]) == {}
     measured = ask(here, "evaluate", "tiny-noise-latest.pt")["metrics"]
     assert measured["val_loss"] == info["metrics"]["val_loss"], "the same randomness again"
     assert "nothing is left to train" in cli(here, "train", "tiny", "noise").lower()

@@ -546,6 +546,18 @@ def test_a_truncated_database_is_reported(path: Path) -> None:
     assert "tsuzuku runs --rebuild" in caught.value.hint
 
 
+def test_a_database_of_the_schema_before_goes_on(path: Path) -> None:
+    with Store(path) as store:
+        store.put_run(a_run())
+        with store.writing() as db:
+            db.execute("DROP TABLE checks")
+            db.execute("PRAGMA user_version = 3")
+    with Store(path) as store:
+        assert [r.run_id for r in store.runs()] == [RUN]
+        store.note_check("r", "c.pt", "abc", 12.5)
+        assert store.checked_at("r", "c.pt") == 12.5
+
+
 def test_a_newer_schema_is_refused(path: Path) -> None:
     with Store(path) as store:
         store._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")

@@ -249,21 +249,31 @@ def checkpoints(
 def inspect(
     context: typer.Context,
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT")],
+    other: Annotated[
+        str | None,
+        typer.Option("--diff", metavar="OTHER", help="Show how another checkpoint differs."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show what is in a checkpoint."""
-    from tsuzuku.cli.checkpoints import inspect as show
+    """Show what is in a checkpoint, or in what two differ, without opening them."""
+    from tsuzuku.cli import checkpoints as show
 
-    show(context.obj.source, checkpoint, as_json)
+    if other is None:
+        show.inspect(context.obj.source, checkpoint, as_json)
+    else:
+        show.compare(context.obj.source, checkpoint, other, as_json)
 
 
 @app.command()
 def verify(
     context: typer.Context,
-    checkpoints: Annotated[list[str], typer.Argument(metavar="CHECKPOINT")],
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(metavar="CHECKPOINT…", help="Or a run, or a folder: all that are there."),
+    ],
     as_json: Json = False,
 ) -> int:
-    """Check that checkpoints are whole: hash, structure and finite weights."""
+    """Check that checkpoints are whole: hash, structure, shapes and finite weights."""
     from tsuzuku.cli.checkpoints import verify as run_verify
 
     return run_verify(context.obj.source, checkpoints, as_json)

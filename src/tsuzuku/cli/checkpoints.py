@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from tsuzuku.cli.console import console, number, print_json, show, size, table, when
 from tsuzuku.cli.source import Source
+from tsuzuku.core.trees import is_tree
 
 SHOWN_APART = frozenset({"timestamp", "model_params", "training_time", "source_sha256"})
 
@@ -46,10 +47,58 @@ def inspect(source: Source, name: str, as_json: bool) -> None:
     for key, value in facts.items():
         rows.add_row(f"[bold]{key}[/]", "–" if value is None else escape(str(value)))
     show(rows)
-    layers = table("tensor", "type", "shape", "values", right=("values",))
+    layers = table("tensor", "type", "shape", "values", "size", right=("values", "size"))
     for key, (kind, shape) in tensors.items():
-        layers.add_row(key, kind, escape(str(shape)), f"{math.prod(shape):,}")
+        count = math.prod(shape)
+        layers.add_row(key, kind, escape(str(shape)), f"{count:,}", size(count * _bytes_of(kind)))
     show(layers)
+    settings = _flat(info.get("config") or {})
+    if settings:
+        chosen = table("setting", "value")
+        for key, value in settings.items():
+            chosen.add_row(escape(key), escape(str(value)))
+        show(chosen)
+
+
+def _bytes_of(kind: str) -> int:
+    """Of one value of a type such as float32, bfloat16, int64, complex64 or bool."""
+    digits = "".join(c for c in kind if c.isdigit())
+    return int(digits) // 8 if digits in ("8", "16", "32", "64", "128") else 1
+
+
+def compare(source: Source, name: str, other: str, as_json: bool) -> None:
+    """In what the sidecars of two checkpoints differ: `{key: [of one, of the other]}`."""
+    one, two = (_flat(source.inspect(which)) for which in (name, other))
+    differing = {
+        key: [one.get(key), two.get(key)]
+        for key in [*one, *(k for k in two if k not in one)]
+        if one.get(key) != two.get(key)
+    }
+    if as_json:
+        print_json(differing)
+        return
+    if not differing:
+        console.print("They are the same.")
+        return
+    rows = table("", escape(name), escape(other))
+    for key, (a, b) in differing.items():
+        said = when if key == "metadata.timestamp" else _shown
+        rows.add_row(f"[bold]{escape(key)}[/]", said(a), said(b))
+    show(rows)
+
+
+def _flat(value: Any, path: str = "") -> dict[str, Any]:
+    """What is in a tree by its dotted path; lists are values."""
+    if not is_tree(value):
+        return {path: value}
+    inner = [_flat(part, f"{path}.{key}" if path else key) for key, part in value.items()]
+    return {key: found for part in inner for key, found in part.items()}
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    return number(value) if isinstance(value, float) else escape(str(value))
 
 
 def verify(source: Source, names: list[str], as_json: bool) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tsuzuku.cli import datasets, train
 from tsuzuku.cli.train import open_store
-from tsuzuku.core import progress
+from tsuzuku.core import checkpoint_files, progress
 from tsuzuku.core.answers import CheckpointInfo, Preview, Progress, Pruned, RunInfo
 from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.downloadable import Making
@@ -73,7 +73,7 @@ class Local:
             return answer
 
     def verify(self, names: Sequence[str]) -> list[Tree]:
-        paths = [str(self._path(name)) for name in names]
+        paths = [str(path) for name in names for path in self._paths(name)]
         return list(ask_worker(self.workspace, "verify", *paths))
 
     def prune(self, dry: bool) -> Pruned:
@@ -125,6 +125,20 @@ class Local:
             return Path(name).absolute()
         with open_store(self.workspace) as store:
             return find_checkpoint(self.workspace, store, name)[1].path
+
+    def _paths(self, name: str) -> list[Path]:
+        """A checkpoint, or all that are in a folder or of a run."""
+        folder = Path(name)
+        if not folder.is_dir():
+            with suppress(NotFound):
+                folder = self.workspace.run_dir(name).checkpoints
+        if not folder.is_dir():
+            return [self._path(name)]
+        files = [p for p in sorted(folder.rglob("*")) if p.suffix in checkpoint_files.SUFFIXES]
+        files = [p.absolute() for p in files if p.is_file() and not p.is_symlink()]
+        if not files:
+            raise NotFound(f"There are no checkpoints in {name}.", code="no_checkpoint")
+        return files
 
     def _of_run(self, name: str) -> list[str]:
         with open_store(self.workspace) as store:

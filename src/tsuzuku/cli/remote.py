@@ -56,11 +56,18 @@ class Remote:
 
     def verify(self, names: Sequence[str]) -> list[Tree]:
         answers: list[Tree] = []
-        for found in [self._find(name) for name in names]:
+        for found in [one for name in names for one in self._all(name)]:
             answer = self.client.verify(found.run_id, found.name)
             said = {"checked": answer.checked} if answer.ok else {"error": answer.error}
             answers.append({"path": f"{found.run_id}/{found.name}", "ok": answer.ok, **said})
         return answers
+
+    def _all(self, name: str) -> list[CheckpointDetails]:
+        """A checkpoint, or all of a run."""
+        if "/" in name or name.endswith((".pt", ".pth")):
+            return [self._find(name)]
+        listed = self.client.checkpoints(run_id=name).checkpoints
+        return [self.client.checkpoint(one.run_id, one.name) for one in listed]
 
     def prune(self, dry: bool) -> Pruned:
         return self.client.prune(dry)

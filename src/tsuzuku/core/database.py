@@ -168,26 +168,34 @@ def _update(db: sqlite3.Connection, path: Path) -> None:
     """Make the tables of an older Tsuzuku those of this one, as a whole or not at all."""
     db.execute("BEGIN IMMEDIATE")
     try:
-        if _version(db, path) < SCHEMA_VERSION:  # unless another process has just done so
-            names = ("runs", "attempts", "checkpoints")
-            for name in names:
-                db.execute(f"ALTER TABLE {name} RENAME TO old_{name}")
-            for statement in _LISTED.split(";"):
-                db.execute(statement)
-            for name in names:
-                info = db.execute(f"PRAGMA table_info(old_{name})").fetchall()
-                columns = ", ".join(column[1] for column in info)
-                db.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM old_{name}")
-                db.execute(f"DROP TABLE old_{name}")
-            for statement in [_CHECKS, *_TRIGGERS]:
-                db.execute(statement)
-            db.execute("UPDATE attempts SET status = status")  # each run gets its own
+        version = _version(db, path)  # another process may have just done so
+        if version < 3:
+            _list_anew(db)
+        if version < SCHEMA_VERSION:
+            db.execute(_CHECKS)
             db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         db.execute("COMMIT")
     except BaseException:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+def _list_anew(db: sqlite3.Connection) -> None:
+    """Make the tables that lists are read from as they are since schema 3."""
+    names = ("runs", "attempts", "checkpoints")
+    for name in names:
+        db.execute(f"ALTER TABLE {name} RENAME TO old_{name}")
+    for statement in _LISTED.split(";"):
+        db.execute(statement)
+    for name in names:
+        info = db.execute(f"PRAGMA table_info(old_{name})").fetchall()
+        columns = ", ".join(column[1] for column in info)
+        db.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM old_{name}")
+        db.execute(f"DROP TABLE old_{name}")
+    for trigger in _TRIGGERS:
+        db.execute(trigger)
+    db.execute("UPDATE attempts SET status = status")  # each run gets its own
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -29,8 +29,9 @@ from tsuzuku.training.snapshot import Snapshot, tensors_in
 
 REQUIRED = ("model_state_dict", "epoch", "config")
 FRESH = "--fresh begins a new run without it."
-MOST_VALUES = 5_000_000
-"""Tensors, numbers, texts and containers in a checkpoint; large models have some ten thousand."""
+MOST_PLACES = 10_000
+"""In which one container may be: an optimizer's groups share a tuple of settings."""
+HOLDERS = (torch.Tensor, dict, list, tuple, set, frozenset)
 DEEPEST = 64
 """Containers within containers."""
 RESERVE = 16 << 20
@@ -264,18 +265,17 @@ def _require_plain(loaded: Any, name: str) -> None:
     """Refuse what is small in a file and endless in memory: containers that hold each other many
     times over, tensors that claim more values than there are bytes."""
     ahead: list[tuple[Any, int]] = [(loaded, 0)]
-    count = 0
+    places: dict[int, int] = {}
     while ahead:
         value, depth = ahead.pop()
-        count += 1
-        if count > MOST_VALUES or depth > DEEPEST:
-            raise CorruptCheckpoint(f"{name} was refused: its containers are nested without end.")
         if isinstance(value, torch.Tensor):
             _require_bytes(value, name)
-        elif is_tree(value):
-            ahead += [(inner, depth + 1) for inner in value.values()]
-        elif isinstance(value, list | tuple | set | frozenset):
-            ahead += [(inner, depth + 1) for inner in cast("Collection[Any]", value)]
+            continue
+        inner: Collection[Any] = value.values() if is_tree(value) else value
+        places[id(value)] = places.get(id(value), 0) + bool(inner)
+        if depth > DEEPEST or places[id(value)] > MOST_PLACES:
+            raise CorruptCheckpoint(f"{name} was refused: its containers are nested without end.")
+        ahead += [(part, depth + 1) for part in inner if isinstance(part, HOLDERS)]
 
 
 def _require_bytes(tensor: torch.Tensor, name: str) -> None:

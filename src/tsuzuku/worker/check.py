@@ -20,14 +20,22 @@ def verify(path: Path) -> str:
     Raises CorruptCheckpoint with the first thing that is wrong.
     """
     checked = "hash, structure and weights"
+    shapes: Any = None
     try:
-        checkpoint_files.check(checkpoint_files.read(path))
+        found = checkpoint_files.read(path)
+        checkpoint_files.check(found)
+        shapes = found.info.get("tensors")
     except CorruptCheckpoint as error:
         if error.code != "no_sidecar":
             raise
         checked = "structure and weights (it has no sidecar with a hash)"
-    saved = load(path)
-    for name, tensor in tensors_in(saved["model_state_dict"]).items():
+    weights = tensors_in(load(path)["model_state_dict"])
+    if is_tree(shapes) and shapes != _shapes(weights):
+        wrong = next(k for k in {**weights, **shapes} if shapes.get(k) != _shapes(weights).get(k))
+        raise CorruptCheckpoint(
+            f"{path.name}: the weights {wrong!r} are not of the type and shape that its model had."
+        )
+    for name, tensor in weights.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise CorruptCheckpoint(f"{path.name}: the weights {name!r} are not finite.")
     return checked
@@ -43,10 +51,13 @@ def describe(path: Path) -> dict[str, Any]:
         "size": path.stat().st_size,
         "sha256": checkpoint_files.sha256_of(path),
         **{key: plain(saved[key]) for key in small if key in saved},
-        "tensors": {
-            k: [str(t.dtype).removeprefix("torch."), list(t.shape)] for k, t in tensors.items()
-        },
+        "tensors": _shapes(tensors),
     }
+
+
+def _shapes(weights: dict[str, torch.Tensor]) -> dict[str, list[Any]]:
+    """As a sidecar has them: of each its type and its shape."""
+    return {k: [str(t.dtype).removeprefix("torch."), list(t.shape)] for k, t in weights.items()}
 
 
 def plain(value: Any) -> Any:
