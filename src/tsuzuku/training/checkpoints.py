@@ -264,7 +264,7 @@ def load(path: Path) -> dict[str, Any]:
 def _require_plain(loaded: Any, name: str) -> None:
     """Refuse what is small in a file and endless in memory: containers that hold each other many
     times over, tensors that claim more values than there are bytes."""
-    ahead: list[tuple[Any, int]] = [(loaded, 0)]
+    ahead: list[tuple[Any, int]] = [(loaded, 0)] if isinstance(loaded, HOLDERS) else []
     places: dict[int, int] = {}
     while ahead:
         value, depth = ahead.pop()
