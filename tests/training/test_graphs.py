@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tsuzuku.core.errors import TsuzukuError, WrongInput
-from tsuzuku.training import graphs, parity
+from tsuzuku.training import graphs, networks, onnx_files, parity
 from tsuzuku.training.plugins import Plugin, make_model
 
 HEAD = "import torch\nfrom torch import nn\n\n\n"
@@ -40,20 +40,20 @@ class Timed(nn.Module):
         return torch.zeros(2, 20, 3), torch.tensor([20, 15])
 """
 
-Made = Callable[..., tuple[graphs.Network, torch.nn.Module]]
+Made = Callable[..., tuple[networks.Network, torch.nn.Module]]
 
 
 @pytest.fixture
 def network(tmp_path: Path) -> Made:
     """The network of a plug-in's source."""
 
-    def make(source: str, name: str = "mine") -> tuple[graphs.Network, torch.nn.Module]:
+    def make(source: str, name: str = "mine") -> tuple[networks.Network, torch.nn.Module]:
         path = tmp_path / f"{name}.py"
         path.write_text(source, encoding="utf-8")
         plugin = Plugin(f"models/{name}.py", path)
         torch.manual_seed(0)
         model, _ = make_model(plugin, {}, None)
-        return graphs.network_of(plugin, model.eval().requires_grad_(False)), model
+        return networks.network_of(plugin, model.eval().requires_grad_(False)), model
 
     return make
 
@@ -68,7 +68,7 @@ def body(forward: str, inputs: str = "torch.rand(2, 6)") -> str:
 
 
 def checked(
-    network: graphs.Network, kind: str, folder: Path, rounded: graphs.Network | None = None
+    network: networks.Network, kind: str, folder: Path, rounded: networks.Network | None = None
 ) -> dict[str, Any]:
     """The report on a graph that was written to a file."""
     program, sizes = graphs.trace(rounded or network)
@@ -110,7 +110,7 @@ def test_half_keeps_weights_in_16_bits_and_ties(network: Made, tmp_path: Path, k
 def test_an_onnx_file_says_what_it_is(network: Made, tmp_path: Path) -> None:
     original, _ = network(TIMED)
     checked(original, "onnx", tmp_path)
-    file = graphs.open_onnx(tmp_path / "x.onnx")
+    file = onnx_files.open_onnx(tmp_path / "x.onnx")
     assert file.note == {"名": 1}
     assert (file.inputs, file.outputs) == (["x", "lengths"], ["scores", "counts"])
     assert [given.shape for given in file.session.get_inputs()] == [
@@ -125,12 +125,12 @@ def test_the_others_carry_their_note(network: Made, tmp_path: Path) -> None:
     assert (original.structure, original.outputs) == ("dict", ["y"])
     for kind in ("torchscript", "pt2"):
         checked(original, kind, tmp_path)
-    extra = {graphs.NOTE: ""}
+    extra = {onnx_files.NOTE: ""}
     torch.jit.load(str(tmp_path / "x.torchscript"), _extra_files=extra)
-    assert json.loads(extra[graphs.NOTE]) == {"名": 1}
-    extra = {graphs.NOTE: ""}
+    assert json.loads(extra[onnx_files.NOTE]) == {"名": 1}
+    extra = {onnx_files.NOTE: ""}
     torch.export.load(tmp_path / "x.pt2", extra_files=extra)
-    assert json.loads(extra[graphs.NOTE]) == {"名": 1}
+    assert json.loads(extra[onnx_files.NOTE]) == {"名": 1}
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         importlib.util, "find_spec", lambda name: None if "onnx" in name else real(name)
     )
     with pytest.raises(TsuzukuError) as caught:
-        graphs.require_packages(*graphs.PACKAGES)
+        onnx_files.require_packages(*onnx_files.PACKAGES)
     assert caught.value.code == "missing_package"
     assert "onnx and onnxscript and onnxruntime, which are not installed" in caught.value.detail
     assert caught.value.hint == "pip install 'tsuzuku[export]'"
@@ -185,11 +185,11 @@ def test_weights_that_fill_an_onnx_file_are_refused(
     program, sizes = graphs.trace(made)
     with pytest.raises(WrongInput, match="holds 2 GB") as caught:
         graphs.written("onnx", made, program, sizes, {})
-    assert caught.value.code == "too_large"
+    assert caught.value.code == "unsupported_format"
 
 
 def test_what_is_no_onnx_file_is_said(tmp_path: Path) -> None:
     path = tmp_path / "x.onnx"
     path.write_bytes(b"nonsense")
     with pytest.raises(WrongInput, match="is not an ONNX file that can be run"):
-        graphs.open_onnx(path)
+        onnx_files.open_onnx(path)

@@ -13,53 +13,17 @@ import pytest
 import torch
 from terminal import ask, cli
 
-from plain_plugins import make_workspace
+from plain_plugins import EXPORTABLE, make_workspace
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
-
-MODEL = """\
-import torch
-from torch import nn
-from torch.nn import functional as F
-
-EXPORT_OUTPUTS = ["logits"]
-
-
-class Tiny(nn.Module):
-    def __init__(self, dataset, hidden=8):
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(6, hidden), nn.Tanh(), nn.Linear(hidden, 3))
-        self.prior = nn.Linear(1, 1)
-
-    def forward(self, batch):
-        return F.cross_entropy(self.net(batch["x"]), batch["y"]) + 0 * self.prior.bias.sum()
-
-    def export_forward(self, x):
-        return self.net(x)
-
-    def export_inputs(self):
-        return torch.zeros(2, 6)
-
-    def inference(self, sample):
-        if "item" in sample:
-            x = sample["item"]["x"]
-        elif sample["text"].startswith("prior"):
-            x = torch.zeros(6)
-            self.prior(torch.ones(1, 1))
-        elif sample["text"].startswith("aside"):
-            return {"text": "nothing"}
-        else:
-            x = torch.tensor([float(word) for word in sample["text"].split()])
-        return {"logits": {"type": "curves", "value": self.export_forward(x[None])[0]}}
-"""
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, RunDir, Path]:
     """A run of a model that can be exported, and its ONNX file."""
     root = make_workspace(tmp_path_factory.mktemp("exported") / "workspace")
-    (root / "models" / "tiny.py").write_text(MODEL, encoding="utf-8")
+    (root / "models" / "tiny.py").write_text(EXPORTABLE, encoding="utf-8")
     (root / "x.txt").write_text("0.1 0.2 0.3 -1 2 3")
     workspace = Workspace(root)
     with Store(workspace.db) as store:

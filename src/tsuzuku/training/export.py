@@ -22,6 +22,8 @@ from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.core.workspace import sync_folder, write_atomically
 from tsuzuku.training import graphs, parity
 from tsuzuku.training.checkpoints import load
+from tsuzuku.training.networks import network_of
+from tsuzuku.training.onnx_files import PACKAGES, require_packages
 from tsuzuku.training.plugins import Plugin
 
 FORMATS = ("safetensors", *graphs.KINDS)
@@ -53,7 +55,7 @@ def export(
     `<output>.json`. There is no file unless it is right. The report of weights has `tensors`, how
     many were compared, and `max_abs_diff`: 0 without `half`; see `parity.compared` for a graph's.
 
-    Raises WrongInput (`unsupported_format`, `not_exportable`, `too_large`), CorruptCheckpoint,
+    Raises WrongInput (`unsupported_format`, `not_exportable`), CorruptCheckpoint,
     DiskFull, and TsuzukuError (`export_differs`, `write_failed`, `missing_package`).
     """
     _refuse(kind, output, graph=opening is not None)
@@ -111,13 +113,13 @@ def _refuse(kind: str, output: Path, *, graph: bool) -> None:
             code="unsupported_format",
         )
     if kind == "onnx":
-        graphs.require_packages(*graphs.PACKAGES)
+        require_packages(*PACKAGES)
 
 
 def _graph(kind: str, draft: Path, made: tuple[Plugin, torch.nn.Module], facts: Tree) -> Tree:
     """Write the graph of a model to `draft`, durably, and compare it; answers the report."""
     plugin, model = made
-    network = graphs.network_of(plugin, model.cpu().eval().requires_grad_(False))
+    network = network_of(plugin, model.cpu().eval().requires_grad_(False))
     rounded = network.rounded() if facts["half"] else None
     stored = rounded or network
     program, sizes = graphs.trace(stored)

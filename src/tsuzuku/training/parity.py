@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tsuzuku.core.errors import TsuzukuError, WrongInput
 from tsuzuku.core.trees import Tree
-from tsuzuku.training.graphs import Network, Outputs, Run, Sizes
+from tsuzuku.training.graphs import Run, Sizes
+from tsuzuku.training.networks import Network, Outputs
 from tsuzuku.training.plugins import sentence
 
 TOLERANCE = 1e-4

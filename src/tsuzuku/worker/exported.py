@@ -20,7 +20,7 @@ from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.trees import Tree
 from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.training.checkpoints import check_weights, load
-from tsuzuku.training.graphs import OnnxFile, StandIn, open_onnx
+from tsuzuku.training.onnx_files import OnnxFile, StandIn, open_onnx
 from tsuzuku.training.plugins import Plugin, sentence
 from tsuzuku.worker.use import Trained, make_untrained
 
@@ -59,7 +59,16 @@ def open_exported(workspace: Workspace, path: Path) -> Trained | Bare:
     _give_weights(model, run, note)
     model.export_forward = StandIn(file)
     epoch = int(note.get("epoch", 0)) - bool(note.get("end_of_epoch"))
-    return Trained(settings, plugin, model.eval(), opened, device, epoch)
+    name = str(note.get("checkpoint"))
+    return Trained(settings, plugin, model.eval(), opened, device, epoch, name)
+
+
+def open_with_source(workspace: Workspace, path: Path) -> Trained:
+    """As `open_exported`; raises NotFound where the model's source is not here."""
+    found = open_exported(workspace, path)
+    if isinstance(found, Bare):
+        raise NotFound(f"The source of the model of {path.name} is not here.", "Export it again.")
+    return found
 
 
 def predict_bare(bare: Bare, given: str) -> Tree:

@@ -20,7 +20,7 @@ from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.training.checkpoints import check_weights, load
 from tsuzuku.training.data import BatchLoader, Indices, split_off, to_device
-from tsuzuku.training.graphs import StandIn
+from tsuzuku.training.onnx_files import StandIn
 from tsuzuku.training.plugins import Data, Plugin, guarded, make_data, make_model
 from tsuzuku.training.randomness import position_seed, seed_all
 from tsuzuku.training.results import Averages
@@ -42,6 +42,8 @@ class Trained:
     device: torch.device
     epoch: int
     """The epoch (from 0) that the checkpoint ended, or was in the middle of."""
+    checkpoint: str
+    """Its name."""
 
     @property
     def data(self) -> Data:
@@ -73,7 +75,9 @@ def open_trained(
     check_weights(model, saved["model_state_dict"], checkpoint.name)
     model.load_state_dict(saved["model_state_dict"])
     epoch = checkpoint.epoch - bool(checkpoint.info.get("end_of_epoch"))
-    return Trained(settings, model_plugin, model.to(device).eval(), opened, device, epoch)
+    return Trained(
+        settings, model_plugin, model.to(device).eval(), opened, device, epoch, checkpoint.name
+    )
 
 
 def make_untrained(
