@@ -34,6 +34,7 @@ TRANSLATED = [
         for name in (
             "resume",
             "plugins",
+            "exports",
             "checkpoints",
             "security",
             "server",

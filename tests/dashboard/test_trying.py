@@ -193,6 +193,23 @@ def test_the_microphone(page: Page, served: Served) -> None:
     expect(found.locator("audio[controls]").first).to_be_visible()
 
 
+def test_an_onnx_file_beside_its_checkpoint(page: Page, served: Served) -> None:
+    with Client(served.url) as client:
+        (newest, *_) = client.checkpoints(model_name="vae").checkpoints
+        made = client.export(newest.run_id, newest.name, "onnx")
+    found = opened(page, served, "vae")
+    found.get_by_text("2つのチェックポイントを並べて比べる").click()
+    settled(page)
+    found.get_by_role("combobox", name="比べるチェックポイント").click()
+    page.get_by_role("option", name=f"{newest.run_id}/{Path(made.path).name}").click()
+    settled(page)
+    source(page, "検証サンプル")
+    run(page, results=2)
+    pictures = found.get_by_alt_text("再構成、28×28 ピクセルの画像")
+    expect(pictures).to_have_count(2)
+    expect(found.get_by_role("heading", name=Path(made.path).name)).to_be_visible()
+
+
 def test_a_drawing_in_two_checkpoints(page: Page, served: Served) -> None:
     found = opened(page, served, "vae")
     found.get_by_text("2つのチェックポイントを並べて比べる").click()

@@ -81,9 +81,8 @@ def test_half_precision_says_how_far_it_is_off(
 @pytest.mark.parametrize(
     ("kind", "output", "code", "said"),
     [
-        ("onnx", "a.onnx", "unsupported_format", "This version exports safetensors; onnx"),
-        ("torchscript", "a", "unsupported_format", "This version exports safetensors; torchscript"),
-        ("pt2", "a.pt2", "unsupported_format", "This version exports safetensors; pt2"),
+        ("onnx", "a.onnx", "unsupported_format", "onnx holds a model's graph, and this checkpoint"),
+        ("pt2", "a.pt2", "unsupported_format", "pt2 holds a model's graph"),
         ("gguf", "a.gguf", "unsupported_format", "'gguf' is not a format"),
         ("safetensors", "a.pt", "wrong_input", "cannot be what is exported to"),
         ("safetensors", ".", "wrong_input", "cannot be what is exported to"),
@@ -106,10 +105,12 @@ def test_what_cannot_be_exported_is_said(
 def test_a_worker_answers_errors_in_one_line(
     trained: tuple[Workspace, RunDir, Path], tmp_path: Path
 ) -> None:
-    workspace, _, checkpoint = trained
+    workspace, run, checkpoint = trained
     words = ("--checkpoint", checkpoint, "--output", tmp_path / "x")
-    (answer,) = worker(workspace.root, "export", *words, "--format", "onnx", code=2)
-    assert answer["code"] == "unsupported_format"
+    graph = ("--run", run.run_id, *words, "--format", "pt2")
+    (answer,) = worker(workspace.root, "export", *graph, code=2)
+    assert answer["code"] == "not_exportable"
+    assert answer["error"].startswith("models/tiny.py has no export_inputs()")
     words = (*words, "--run", "2000-01-01_00-00-00", "--format", "safetensors")
     (answer,) = worker(workspace.root, "export", *words, code=2)
     assert answer["code"] == "not_found"
@@ -201,7 +202,7 @@ def test_the_command_writes_where_one_stands(trained: tuple[Workspace, RunDir, P
     assert Path(answer["path"]) == here / "data" / "half.safetensors"
     assert answer["half"] is True
     said = cli(here, "export", "tiny-noise-best.pt", "--format", "onnx", code=2)
-    assert "This version exports safetensors" in said
+    assert "models/tiny.py has no export_inputs()" in said
     assert "There is no checkpoint 'no.pt'" in cli(here, "export", "no.pt", code=2)
 
 

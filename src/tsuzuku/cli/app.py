@@ -296,7 +296,8 @@ def export(
     context: typer.Context,
     checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT")],
     kind: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="safetensors.")
+        str,
+        typer.Option("--format", metavar="FORMAT", help="safetensors, onnx, torchscript or pt2."),
     ] = "safetensors",
     half: Annotated[bool, typer.Option("--half", help="16-bit floats: half the size.")] = False,
     output: Annotated[
@@ -307,9 +308,11 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a checkpoint's weights for use elsewhere, and compare what was written.
+    """Write a checkpoint in another format, read it back, and compare.
 
-    What was compared is written beside the file, to FILE.json.
+    `safetensors` has the weights. The others have the model as a graph, which runs without its
+    source; it is compared with the model at several lengths and batch sizes, and there is no file
+    unless it agrees. What was compared is written beside the file, to FILE.json.
     """
     from tsuzuku.cli.checkpoints import export as run_export
 
@@ -332,7 +335,9 @@ def evaluate(
 @app.command()
 def predict(
     context: typer.Context,
-    checkpoint: Annotated[str, typer.Argument(metavar="CHECKPOINT")],
+    checkpoint: Annotated[
+        str, typer.Argument(metavar="CHECKPOINT", help="Or the path of an exported ONNX file.")
+    ],
     inputs: Annotated[
         list[str], typer.Argument(metavar="INPUT", help="Files, or numbers of data samples.")
     ],

@@ -138,11 +138,26 @@ def export(
     if as_json:
         print_json(answer)
         return
-    report: dict[str, Any] = answer["report"]
-    off = report["max_abs_diff"]
-    exact = "the same bits" if off == 0 else f"off by {off:.3g} at most"
     console.print(f"{escape(answer['path'])} ({size(answer['size'])})", highlight=False)
-    console.print(f"{report['tensors']} tensors, read back and compared: {exact}")
+    for line in _compared(answer["report"]):
+        console.print(escape(line), highlight=False)
+
+
+def _compared(report: dict[str, Any]) -> list[str]:
+    """What an export's report says, for people."""
+    off = f"{report['max_abs_diff']:.3g}"
+    if "tensors" in report:
+        exact = "the same bits" if report["max_abs_diff"] == 0 else f"off by {off} at most"
+        return [f"{report['tensors']} tensors, read back and compared: {exact}"]
+    cases: list[Any] = report["cases"]
+    allowed = f"allowed: {report['tolerance']:g}, of values above 1 that part of them"
+    lines = [f"compared with the model in {len(cases)} cases: off by {off} at most ({allowed})"]
+    if rounding := report.get("rounding"):
+        part, most = rounding["max_diff"], rounding["tolerance"]
+        said = f"weights of 16 bits move an output by {part:.2g} of its largest value"
+        lines.append(f"{said} at most (allowed: {most:g})")
+    axes = "; ".join(f"{k} [{', '.join(map(str, v))}]" for k, v in report["axes"].items())
+    return [*lines, f"inputs: {axes}"]
 
 
 def evaluate(source: Source, name: str, dataset: str | None, as_json: bool) -> None:

@@ -20,7 +20,7 @@ from tsuzuku.core.resume import find_checkpoint, plan_resume
 from tsuzuku.core.schemas import ACTIVE, Run
 from tsuzuku.core.store import Store
 from tsuzuku.core.trees import Tree
-from tsuzuku.core.workspace import Workspace
+from tsuzuku.core.workspace import RunDir, Workspace
 
 
 class Local:
@@ -82,7 +82,7 @@ class Local:
         return Pruned(removed=removed, kept=kept, dry_run=dry, problems=wrong)
 
     def export(self, name: str, kind: str, half: bool, target: Path) -> Tree:
-        words = ["--checkpoint", str(self._path(name)), "--format", kind, "--output", str(target)]
+        words = [*self._known(name), "--format", kind, "--output", str(target)]
         (answer,) = ask_worker(self.workspace, "export", *words, *(["--half"] if half else []))
         return answer
 
@@ -93,7 +93,9 @@ class Local:
 
     def predict(self, name: str, inputs: Sequence[str], folder: Path) -> list[Tree]:
         given = [word if word.isdecimal() else str(Path(word).absolute()) for word in inputs]
-        words = [*self._of_run(name), "--output", str(folder.absolute()), "--", *given]
+        onnx = Path(name).suffix == ".onnx" and Path(name).is_file()
+        what = ["--exported", str(Path(name).absolute())] if onnx else self._of_run(name)
+        words = [*what, "--output", str(folder.absolute()), "--", *given]
         return list(ask_worker(self.workspace, "predict", *words))
 
     def train(
@@ -139,6 +141,13 @@ class Local:
         if not files:
             raise NotFound(f"There are no checkpoints in {name}.", code="no_checkpoint")
         return files
+
+    def _known(self, name: str) -> list[str]:
+        """A checkpoint, and its run if it is of one; a file may be another program's."""
+        path = self._path(name)
+        folder = RunDir(path.resolve().parent.parent)
+        of_run = path.resolve().parent == folder.checkpoints and folder.identity.is_file()
+        return [*(["--run", folder.run_id] if of_run else []), "--checkpoint", str(path)]
 
     def _of_run(self, name: str) -> list[str]:
         with open_store(self.workspace) as store:

@@ -90,7 +90,12 @@ class Remote:
         return {"metrics": self.client.evaluate(found.run_id, found.name, dataset).metrics}
 
     def predict(self, name: str, inputs: Sequence[str], folder: Path) -> list[Tree]:
-        found = self._find(name)
+        run_id, _, file = name.rpartition("/")
+        if run_id and file.endswith(".onnx") and not Path(name).is_file():
+            use = {"run_id": run_id, "export": file}
+        else:
+            found = self._find(name)
+            use = {"run_id": found.run_id, "checkpoint": found.name}
         answers: list[Tree] = []
         for word in inputs:
             path, sample = None, None
@@ -98,9 +103,7 @@ class Remote:
                 sample = int(word)
             else:
                 path = Path(word).absolute()
-            answer = self.client.infer(
-                path, sample=sample, run_id=found.run_id, checkpoint=found.name
-            )
+            answer = self.client.infer(path, sample=sample, **use)
             stem = path.stem if path else word
             outputs = write_outputs(answer.outputs, folder.absolute(), stem)
             answers.append({"input": str(path or word), "outputs": outputs})

@@ -143,9 +143,13 @@ class Client(Watching):
     def export(
         self, run_id: str, name: str, kind: str = "safetensors", half: bool = False
     ) -> a.Exported:
-        """Write a checkpoint's weights for use elsewhere, on the server."""
+        """Write a checkpoint in another format on the server, compared with the checkpoint."""
         path, body = f"{_checkpoint(run_id, name)}/export", {"format": kind, "half": half}
         return self._call(a.Exported, "POST", path, body=body, patience=LONG)
+
+    def exports(self, run_id: str | None = None) -> a.ExportList:
+        """What has been exported on the server, of every run or of one."""
+        return self._call(a.ExportList, "GET", "/api/exports", query={"run_id": run_id})
 
     def download_export(self, exported: a.Exported, target: Path) -> Path:
         """Fetch what `export` wrote to `target`, which is there as a whole or not at all."""
@@ -178,10 +182,14 @@ class Client(Watching):
         model_name: str | None = None,
         run_id: str | None = None,
         checkpoint: str | None = None,
+        export: str | None = None,
     ) -> a.Inference:
-        """What a trained model makes of a file, or of a validation sample of its data set."""
+        """What a trained model makes of a file, or of a validation sample of its data set.
+
+        `export` names an ONNX file of the run, which takes the place of a checkpoint.
+        """
         fields = {"model_name": model_name, "run_id": run_id, "checkpoint": checkpoint}
-        fields |= {"sample": None if sample is None else str(sample)}
+        fields |= {"export": export, "sample": None if sample is None else str(sample)}
         form: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
         path = "/api/inference"
         if file is None:

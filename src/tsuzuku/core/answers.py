@@ -180,7 +180,24 @@ class Exported(Answer):
     format: str
     half: bool = False
     report: Tree = {}
-    """How far the exported weights are from the checkpoint's."""
+    """How far the export is from the checkpoint. Of weights: `tensors`, `max_abs_diff`. Of a graph:
+    `tolerance`, `max_abs_diff`, `max_rel_diff`, `axes` (free ones have names), `cases`, and for
+    half precision `rounding`."""
+
+
+class ExportedFile(Exported):
+    """An export that is there."""
+
+    name: str
+    run_id: str
+    checkpoint: str
+    """The name of what was exported."""
+    model_name: str = ""
+    created_at: float
+
+
+class ExportList(Answer):
+    exports: list[ExportedFile]
 
 
 class Evaluated(Answer):
@@ -339,6 +356,8 @@ class Inference(Answer):
     """Of a speech recognizer."""
     run_id: str
     checkpoint: str
+    export: str | None = None
+    """The exported file that was run in the place of the checkpoint's network."""
     model_name: str
     first_token_time_ms: float
     inference_time_ms: float

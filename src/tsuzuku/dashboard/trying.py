@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import streamlit as st
 
-from tsuzuku.core.answers import CheckpointInfo, Config, Inference, PluginInfo
+from tsuzuku.core.answers import CheckpointInfo, Config, ExportedFile, Inference, PluginInfo
 from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.dashboard import checkpoint_list, figures, inputs, outputs
 from tsuzuku.dashboard.checkpoint_list import full_name
@@ -26,8 +26,10 @@ say = speaker(
         "checkpoint": Both("チェックポイント", "Checkpoint"),
         "second": Both("比べるチェックポイント", "Checkpoint to compare with"),
         "any": Both(
-            "新しい順に {count} 件まで一覧します。ほかは `実行ID/名前` を入力してください。",
-            "The newest {count} are listed. For any other, type `run_id/name`.",
+            "新しい順に {count} 件までと、エクスポートした ONNX を一覧します。"
+            "ほかは `実行ID/名前` を入力してください。",
+            "The newest {count} are listed, and exported ONNX files. For any other, type"
+            " `run_id/name`.",
         ),
         "compare": Both(
             "2つのチェックポイントを並べて比べる", "Compare two checkpoints side by side"
@@ -69,6 +71,7 @@ say = speaker(
         "warm": Both("モデルは読み込み済みでした", "the model was loaded already"),
         "cold": Both("モデルの読み込みを含みます", "the model was loaded for it"),
         "failed": Both("推論できませんでした。", "That did not work."),
+        "exported": Both("エクスポート", "exported"),
         "best": Both("最良", "best"),
         "latest": Both("最新", "latest"),
         "clear": Both("結果を消す", "Clear the results"),
@@ -78,6 +81,8 @@ say = speaker(
 LISTED = 200
 """Checkpoints that are offered by name; any other can be typed."""
 BETWEEN = " · "
+ONNX = ".onnx"
+"""The ending of the exports that can be tried."""
 ASKED, RESULT = "trying_asked", "trying_result"
 """What is kept in the session: an input that is to be run, and the newest results."""
 
@@ -135,10 +140,16 @@ def _form(known: Config, items: checkpoint_list.Items) -> Asked | None:
     left, right = st.columns([1, 3])
     model = left.selectbox(say("model"), trained, key="trying-model")
     listed = _ordered(items, model)
-    first = _checkpoint(right, "checkpoint", model, listed, 0)
+    exports = [
+        file
+        for file in client().exports().exports
+        if file.model_name == model and file.name.endswith(ONNX)
+    ]
+    labels = [*map(_label, listed.values()), *map(_export_label, exports)]
+    first = _checkpoint(right, "checkpoint", model, labels, 0)
     chosen = [first] if first else []
     if st.toggle(say("compare"), key="trying-compare") and first:
-        second = _checkpoint(st, "second", model, listed, min(1, len(listed) - 1))
+        second = _checkpoint(st, "second", model, labels, min(1, len(labels) - 1))
         chosen += [second] if second else []
     plugin = known.models.get(model)
     if plugin is not None and not plugin.error and not plugin.has.get("inference"):
@@ -177,13 +188,11 @@ def _ordered(items: checkpoint_list.Items, model: str) -> dict[str, CheckpointIn
     return {full_name(item): item for item in mine[:LISTED]}
 
 
-def _checkpoint(
-    place: Any, key: str, model: str, listed: dict[str, CheckpointInfo], first: int
-) -> str | None:
+def _checkpoint(place: Any, key: str, model: str, labels: list[str], first: int) -> str | None:
     """The full name of the one that is chosen, or typed."""
     chosen: str | None = place.selectbox(
         say(key),
-        [_label(item) for item in listed.values()],
+        labels,
         index=first,
         key=f"trying-{key}-{model}",  # what was chosen of another model is not "typed" here
         help=say("any", count=LISTED),
@@ -200,6 +209,10 @@ def _label(item: CheckpointInfo) -> str:
     loss = item.metrics.get("val_loss")
     said += [f"val_loss {figures.metric(loss)}"] if loss is not None else []
     return BETWEEN.join(said)
+
+
+def _export_label(file: ExportedFile) -> str:
+    return BETWEEN.join((f"{file.run_id}/{file.name}", say("exported"), file.checkpoint))
 
 
 def _dataset_of(name: str | None, listed: dict[str, CheckpointInfo]) -> str:
@@ -228,12 +241,14 @@ def _answer(asked: Asked, name: str) -> Inference | Refused:
             if given.number is None:
                 path = Path(folder, f"input{given.suffix}")
                 path.write_bytes(given.content)
+            exported = checkpoint.endswith(ONNX)
             return client().infer(
                 path,
                 sample=given.number,
                 model_name=asked.model,
                 run_id=run_id or None,
-                checkpoint=checkpoint,
+                checkpoint=None if exported else checkpoint,
+                export=checkpoint if exported else None,
             )
     except TsuzukuError as error:
         return Refused(refusal(error))

@@ -43,6 +43,9 @@ TRAINING = {
 LIGHTWEIGHT = {"size": "tiny", "layers": 2, "width": 96}
 """Settings of the model for a quick trial."""
 
+EXPORT_OUTPUTS = ["log_probs", "counts"]
+"""What an exported model calls its outputs."""
+
 RATE = 16_000
 """Samples a second that the model hears."""
 HOP, WINDOW, FFT, MELS = 160, 400, 512, 80
@@ -208,7 +211,8 @@ class Conformer(nn.Module):
         with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):
             real, imaginary = self._spectrum(F.pad(audio.float(), (FFT // 2, FFT // 2)), by_matrix)
             power = torch.addcmul(real.square(), imaginary, imaginary)
-            mels = torch.log(power @ self.filters + 1e-6)
+            # log(power + 1e-6) but for a constant, so that silence is 0 and its mean has no error
+            mels = torch.log(power @ self.filters * 1e6 + 1)
             frames = lengths // HOP + 1
             mask = (torch.arange(mels.shape[1], device=mels.device) < frames[:, None])[..., None]
             count = frames[:, None, None]
@@ -267,7 +271,8 @@ class Conformer(nn.Module):
 
     def export_forward(self, audio: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """What an exported model computes: log-probabilities [B, T, V], and how many count [B]."""
-        features, frames = self.features(audio, lengths, by_matrix=True)
+        exporting = torch.compiler.is_exporting()
+        features, frames = self.features(audio, lengths, by_matrix=exporting)
         logits, lengths, _ = self.encode(features, frames)
         return logits.float().log_softmax(-1), lengths
 
@@ -319,8 +324,8 @@ class Conformer(nn.Module):
             batch = nn.utils.rnn.pad_sequence(pieces, batch_first=True).to(device)
             lengths = torch.tensor([len(piece) for piece in pieces], device=device)
             with torch.no_grad():
-                logits, counts, _ = self.encode(*self.features(batch, lengths))
-            rows = logits.float().log_softmax(-1).cpu()
+                log_probs, counts = self.export_forward(batch, lengths)
+            rows = log_probs.cpu()
             for begin, row, count in zip(begins, rows, numbers(counts), strict=True):
                 start = margin if begin else 0
                 yield row[start : count if begin == starts[-1] else PART // STRIDE - margin]

@@ -29,6 +29,9 @@ TRAINING = {
 LIGHTWEIGHT = {"hidden_sizes": [32], "latent_dim": 4}
 """Settings of the model for a quick trial."""
 
+EXPORT_OUTPUTS = ["reconstruction"]
+"""What an exported model calls its outputs."""
+
 SIDE = 28
 """Height and width of an image, in pixels."""
 

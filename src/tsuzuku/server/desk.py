@@ -60,6 +60,10 @@ class Desk:
             self._used_at = time.monotonic()
             self._seats.release()
 
+    def predict(self, run_id: str, request: dict[str, Any]) -> dict[str, Any]:
+        """What a `checkpoint` or an `export` of a run makes of a `file` or a `sample`."""
+        return self.ask("predict", PATIENCE, run_id=run_id, **request)
+
     def close(self, wait: float = 30.0) -> None:
         """End the process, once it has answered what it was asked, or after `wait` seconds."""
         answered = self._turn.acquire(timeout=wait)

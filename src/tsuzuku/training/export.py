@@ -1,11 +1,11 @@
-"""Weights for use elsewhere."""
+"""Weights and graphs for use elsewhere; none counts before it was compared."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,13 @@ from tsuzuku.core.errors import CorruptCheckpoint, DiskFull, TsuzukuError, Wrong
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.core.workspace import sync_folder, write_atomically
+from tsuzuku.training import graphs, parity
 from tsuzuku.training.checkpoints import load
+from tsuzuku.training.networks import network_of
+from tsuzuku.training.onnx_files import PACKAGES, require_packages
+from tsuzuku.training.plugins import Plugin
 
-LATER = ("onnx", "torchscript", "pt2")
-"""Formats that a later version writes."""
+FORMATS = ("safetensors", *graphs.KINDS)
 
 HALF_STEP = 2.0**-11
 """Rounding to half precision moves a value by at most this part of it,"""
@@ -37,23 +40,37 @@ def final_weights(model: torch.nn.Module, path: Path, *, half: bool, settings: R
     _publish(_write(model.state_dict(), temporary(path), note, half=half), path)
 
 
-def export(checkpoint: Path, kind: str, output: Path, *, half: bool = False) -> Tree:
-    """Write a checkpoint's weights to `output`, read them back and compare them.
+def export(
+    checkpoint: Path,
+    kind: str,
+    output: Path,
+    *,
+    half: bool = False,
+    opening: Callable[[], tuple[Plugin, torch.nn.Module]] | None = None,
+) -> Tree:
+    """Write a checkpoint to `output` in another format, read it back and compare.
 
-    Answers `path, size, sha256, format, half, report`, which is also written to `<output>.json`;
-    `report` has `tensors`, how many were compared, and `max_abs_diff`: 0 without `half`. There is
-    no file unless it is right. Raises WrongInput (`unsupported_format`), CorruptCheckpoint,
-    DiskFull, and TsuzukuError (`export_differs`, `write_failed`).
+    `safetensors` has the weights, the others a graph of the model that `opening` makes of the
+    checkpoint. Answers `path, size, sha256, format, half, report`, which is also written to
+    `<output>.json`. There is no file unless it is right. The report of weights has `tensors`, how
+    many were compared, and `max_abs_diff`: 0 without `half`; see `parity.compared` for a graph's.
+
+    Raises WrongInput (`unsupported_format`, `not_exportable`), CorruptCheckpoint,
+    DiskFull, and TsuzukuError (`export_differs`, `write_failed`, `missing_package`).
     """
-    _refuse(kind, output)
+    _refuse(kind, output, graph=opening is not None)
     config, facts = _origin(checkpoint)
-    state: Mapping[str, Any] = load(checkpoint)["model_state_dict"]
-    note = _note(config.get("model_name"), config.get("dataset_name"), config.get("model"))
     # of this process, for others may export to the same place
     draft = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        report = _compared(_write(state, draft, note, half=half), state, half=half)
+        if kind in graphs.KINDS and opening is not None:
+            note = facts | _identity(checkpoint) | {"half": half, "config": config}
+            report = _graph(kind, draft, opening(), note)
+        else:
+            state: Mapping[str, Any] = load(checkpoint)["model_state_dict"]
+            note = _note(config.get("model_name"), config.get("dataset_name"), config.get("model"))
+            report = _compared(_write(state, draft, note, half=half), state, half=half)
         answer: Tree = {
             "path": str(output),
             "size": draft.stat().st_size,
@@ -75,24 +92,45 @@ def export(checkpoint: Path, kind: str, output: Path, *, half: bool = False) -> 
     return answer
 
 
-def _refuse(kind: str, output: Path) -> None:
-    if kind in LATER:
-        raise WrongInput(
-            f"This version exports safetensors; {kind} comes with a later one.",
-            "Use --format safetensors.",
-            code="unsupported_format",
-        )
-    if kind != "safetensors":
+def _refuse(kind: str, output: Path, *, graph: bool) -> None:
+    """Raise what can be said before anything is opened."""
+    if kind not in FORMATS:
         raise WrongInput(
             f"{kind!r} is not a format to export to.",
-            "Use --format safetensors.",
+            f"There are: {', '.join(FORMATS)}.",
             code="unsupported_format",
         )
     if output.suffix in checkpoint_files.SUFFIXES or output.is_dir():
         # its report would take the place of a checkpoint's sidecar
         raise WrongInput(
-            f"{output} cannot be what is exported to.", "Give a name that ends with .safetensors."
+            f"{output} cannot be what is exported to.", f"Give a name that ends with .{kind}."
         )
+    if kind in graphs.KINDS and not graph:
+        raise WrongInput(
+            f"{kind} holds a model's graph, and this checkpoint is of no run here, so that its "
+            "model is not known.",
+            "Use --format safetensors, which holds the weights.",
+            code="unsupported_format",
+        )
+    if kind == "onnx":
+        require_packages(*PACKAGES)
+
+
+def _graph(kind: str, draft: Path, made: tuple[Plugin, torch.nn.Module], facts: Tree) -> Tree:
+    """Write the graph of a model to `draft`, durably, and compare it; answers the report."""
+    plugin, model = made
+    network = network_of(plugin, model.cpu().eval().requires_grad_(False))
+    rounded = network.rounded() if facts["half"] else None
+    stored = rounded or network
+    program, sizes = graphs.trace(stored)
+    named = {k: getattr(network, k) for k in ("inputs", "outputs", "structure")}
+    content = graphs.written(kind, stored, program, sizes, facts | named)
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    del content, program  # the file is read now as others will
+    return parity.compared(network, graphs.opened(kind, draft), sizes, rounded)
 
 
 def _origin(path: Path) -> tuple[Tree, Tree]:
@@ -111,7 +149,19 @@ def _origin(path: Path) -> tuple[Tree, Tree]:
     checkpoint_files.check(found)
     facts |= {"run_id": found.run_id, "epoch": found.epoch, "global_step": found.global_step}
     config: Any = found.info.get("config")
-    return (config if is_tree(config) else {}), facts | {"source_sha256": found.info["sha256"]}
+    if not is_tree(config):
+        config = {}
+    facts |= {k: config[k] for k in ("model_name", "dataset_name") if k in config}
+    return config, facts | {"source_sha256": found.info["sha256"]}
+
+
+def _identity(path: Path) -> Tree:
+    """What it takes to find a model's source again, and to use it just as the checkpoint."""
+    info = checkpoint_files.read(path).info
+    return {
+        "plugins_sha256": info["metadata"].get("source_sha256") or {},
+        "end_of_epoch": bool(info.get("end_of_epoch")),
+    }
 
 
 def _note(model_name: Any, dataset_name: Any, settings: Any) -> dict[str, str]:

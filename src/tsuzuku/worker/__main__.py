@@ -59,11 +59,13 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=words).add_argument("paths", nargs="+", type=Path)
     for name in ("evaluate", "predict"):
         command = commands.add_parser(name)
-        command.add_argument("--run", required=True)
-        command.add_argument("--checkpoint", type=Path, required=True)
-        if name == "evaluate":
+        evaluating = name == "evaluate"
+        command.add_argument("--run", required=evaluating)
+        command.add_argument("--checkpoint", type=Path, required=evaluating)
+        if evaluating:
             command.add_argument("--dataset")
         else:
+            command.add_argument("--exported", type=Path, help="an ONNX file in its place")
             command.add_argument("--output", type=Path, required=True)
             command.add_argument("inputs", nargs="+")
     fetch = commands.add_parser("fetch", help="download or make a data set")
@@ -76,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     plugins = commands.add_parser("plugins", help="describe plug-ins, one after the other")
     plugins.add_argument("--items", required=True, help="JSON: a list of {kind, name, path}")
     commands.add_parser("desk", help="answer requests from stdin until it ends")
-    export = commands.add_parser("export", help="write a checkpoint's weights for use elsewhere")
+    export = commands.add_parser("export", help="write a checkpoint in another format")
     export.add_argument("--run", help="the run that the checkpoint is of")
     export.add_argument("--checkpoint", type=Path, required=True)
     export.add_argument("--format", required=True)
@@ -158,12 +160,21 @@ def _evaluate(chosen: Any, answers: Answers) -> int:
 
 
 def _predict(chosen: Any, answers: Answers) -> int:
+    from tsuzuku.core.workspace import Workspace
+    from tsuzuku.worker.exported import Bare, open_exported, predict_bare
     from tsuzuku.worker.outputs import write_outputs
     from tsuzuku.worker.use import predict
 
-    trained = _open(chosen)
+    if chosen.exported is not None:
+        workspace = Workspace(chosen.workspace, chosen.outputs)
+        trained = open_exported(workspace, chosen.exported)
+    else:
+        trained = _open(chosen)
     for given in chosen.inputs:
-        made, label = predict(trained, given).outputs, trained.plugin.label
+        if isinstance(trained, Bare):
+            made, label = predict_bare(trained, given), trained.label
+        else:
+            made, label = predict(trained, given).outputs, trained.plugin.label
         outputs = write_outputs(made, chosen.output, Path(given).stem, label)
         answers.send({"input": given, "outputs": outputs})
     return 0
@@ -233,9 +244,16 @@ def _export(chosen: Any, answers: Answers) -> int:
     from tsuzuku.core.workspace import Workspace
     from tsuzuku.training.export import export
 
+    def opening() -> tuple[Any, Any]:
+        trained = _open(chosen)
+        return trained.plugin, trained.model
+
     if chosen.run is not None:
         Workspace(chosen.workspace, chosen.outputs).run_dir(chosen.run)
-    answers.send(export(chosen.checkpoint, chosen.format, chosen.output, half=chosen.half))
+    known = opening if chosen.run is not None else None
+    answers.send(
+        export(chosen.checkpoint, chosen.format, chosen.output, half=chosen.half, opening=known)
+    )
     return 0
 
 

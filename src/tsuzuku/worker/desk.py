@@ -22,9 +22,10 @@ from tsuzuku.core.errors import TsuzukuError, WrongInput
 from tsuzuku.core.plugin_files import find
 from tsuzuku.core.shortages import ran_out_of_memory
 from tsuzuku.core.trees import Tree, is_tree
-from tsuzuku.core.workspace import Workspace
+from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.training.plugins import sentence
 from tsuzuku.worker import browse
+from tsuzuku.worker.exported import open_with_source
 from tsuzuku.worker.failures import print_traceback
 from tsuzuku.worker.outputs import encoded
 from tsuzuku.worker.pipes import Answers
@@ -125,6 +126,24 @@ class Desk:
     def _predict(self, request: Tree) -> Tree:
         given = _given(request)
         run = self.workspace.run_dir(_text(request, "run_id"))
+        trained, warm = self._model(request, run)
+        prediction = predict(trained, given)
+        return {
+            "outputs": encoded(prediction.outputs, trained.plugin.label),
+            "run_id": run.run_id,
+            "checkpoint": trained.checkpoint,
+            "first_token_time_ms": _ms(prediction.first),
+            "inference_time_ms": _ms(prediction.whole),
+            "warm": warm,
+        }
+
+    def _model(self, request: Tree, run: RunDir) -> tuple[Trained, bool]:
+        """The model of a checkpoint, or of an ONNX file, and whether it was open already."""
+        if request.get("export") is not None:
+            path = Path(_text(request, "export"))
+            state = path.stat()
+            key = (run.run_id, path, state.st_ino, state.st_mtime_ns)
+            return self._models.get(key, lambda: open_with_source(self.workspace, path))
         # a link such as `latest` has no sidecar; what it points to has
         checkpoint = checkpoint_files.read(Path(_text(request, "checkpoint")).resolve())
 
@@ -133,16 +152,7 @@ class Desk:
             return open_trained(self.workspace, run, checkpoint)
 
         key = (run.run_id, checkpoint.path, checkpoint.info["sha256"])
-        trained, warm = self._models.get(key, opening)
-        prediction = predict(trained, given)
-        return {
-            "outputs": encoded(prediction.outputs, trained.plugin.label),
-            "run_id": run.run_id,
-            "checkpoint": checkpoint.name,
-            "first_token_time_ms": _ms(prediction.first),
-            "inference_time_ms": _ms(prediction.whole),
-            "warm": warm,
-        }
+        return self._models.get(key, opening)
 
     def _samples(self, request: Tree) -> Tree:
         opened = self._dataset(request)

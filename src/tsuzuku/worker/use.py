@@ -21,6 +21,7 @@ from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.training.checkpoints import check_weights, load
 from tsuzuku.training.data import BatchLoader, Indices, split_off, to_device
+from tsuzuku.training.onnx_files import StandIn
 from tsuzuku.training.plugins import Data, Plugin, guarded, make_data, make_model
 from tsuzuku.training.randomness import position_seed, seed_all
 from tsuzuku.training.results import Averages
@@ -42,7 +43,9 @@ class Trained:
     device: torch.device
     epoch: int
     """The epoch (from 0) that the checkpoint ended, or was in the middle of."""
-    hold: Hold
+    checkpoint: str
+    """Its name."""
+    hold: Hold | None = None
     """So that the checkpoint is not pruned while its model is in use."""
 
     @property
@@ -66,13 +69,32 @@ def open_trained(
     saved = load(checkpoint.path)
     model_plugin, data_plugin = load_plugins(run, settings)
     device = choose_device(settings.training.device)
-    seed_all(position_seed(settings.training.seed, "init", 0), device)
     data_settings = settings.dataset
     if dataset is not None and dataset != settings.dataset_name:
         data_plugin = Plugin(
             f"datasets/{dataset}.py", find("datasets", dataset, workspace.root).path
         )
         data_settings = workspace.config().settings.datasets.get(dataset) or {}
+    model, opened = make_untrained(settings, (model_plugin, data_plugin), data_settings, device)
+    check_weights(model, saved["model_state_dict"], checkpoint.name)
+    model.load_state_dict(saved["model_state_dict"])
+    epoch = checkpoint.epoch - bool(checkpoint.info.get("end_of_epoch"))
+    trained = model.to(device).eval()
+    return Trained(settings, model_plugin, trained, opened, device, epoch, checkpoint.name, hold)
+
+
+def make_untrained(
+    settings: RunSettings,
+    plugins: tuple[Plugin, Plugin | TsuzukuError],
+    data_settings: Tree,
+    device: torch.device,
+) -> tuple[Any, Data | TsuzukuError]:
+    """The model as a run begins with it, and its data set or why there is none.
+
+    `plugins`: the model's and the data set's, or why that is not there.
+    """
+    model_plugin, data_plugin = plugins
+    seed_all(position_seed(settings.training.seed, "init", 0), device)
     opened = _opened(data_plugin, data_settings)
     seed_all(position_seed(settings.training.seed, "init", 1), device)
     try:
@@ -81,13 +103,12 @@ def open_trained(
     except TsuzukuError as error:
         # a model that asks for its data set has failed for want of that
         raise error if isinstance(opened, Data) else opened from None
-    check_weights(model, saved["model_state_dict"], checkpoint.name)
-    model.load_state_dict(saved["model_state_dict"])
-    epoch = checkpoint.epoch - bool(checkpoint.info.get("end_of_epoch"))
-    return Trained(settings, model_plugin, model.to(device).eval(), opened, device, epoch, hold)
+    return model, opened
 
 
-def _opened(plugin: Plugin, settings: Tree) -> Data | TsuzukuError:
+def _opened(plugin: Plugin | TsuzukuError, settings: Tree) -> Data | TsuzukuError:
+    if isinstance(plugin, TsuzukuError):
+        return plugin
     try:
         return make_data(plugin, settings)
     except TsuzukuError as error:
@@ -155,6 +176,14 @@ def predict(trained: Trained, given: str) -> Prediction:
         if trained.device.type == "cuda":
             torch.cuda.synchronize(trained.device)
         whole = time.perf_counter() - began
+    network = getattr(trained.model, "export_forward", None)
+    if isinstance(network, StandIn) and not network.calls:
+        raise WrongInput(
+            f"{label}: inference does not call export_forward, so that the exported file has no "
+            "part in what it answers.",
+            "docs/plugins.md says how the two go together.",
+            code="not_exportable",
+        )
     named = {key: typed(value) for key, value in outputs.items()}
     return Prediction(named, whole if first is None else first, whole)
 

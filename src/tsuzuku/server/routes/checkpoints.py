@@ -11,12 +11,15 @@ from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict
 
 from tsuzuku.core import checkpoint_files
+from tsuzuku.core import exports as export_files
 from tsuzuku.core.answers import (
     CheckpointDetails,
     CheckpointInfo,
     CheckpointList,
     Evaluated,
     Exported,
+    ExportedFile,
+    ExportList,
     Message,
     Pinned,
     Pruned,
@@ -165,17 +168,22 @@ def delete(run_id: str, name: str, here: Here) -> Message:
 
 @router.post("/{run_id}/{name}/export", responses=problems(400, 404, 409, 422))
 def export(run_id: str, name: str, here: Here, body: Export | None = None) -> Exported:
-    """Write a checkpoint's weights for use elsewhere, and compare what was written with them."""
+    """Write a checkpoint in another format, read it back, and compare.
+
+    `safetensors` has the weights; `onnx`, `torchscript` and `pt2` have the model as a graph, which
+    is compared with the model at several lengths and batch sizes. There is no file unless it
+    agrees.
+    """
     run, found = _find(here, run_id, name)
     wish = body or Export()
-    folder = run.path / "exports"
+    folder = export_files.folder(run)
     folder.mkdir(exist_ok=True)
     half = "-half" if wish.half else ""
     path = folder / f"{Path(found.name).stem}{half}.{wish.format}"
     words = ["--run", run.run_id, "--checkpoint", str(found.path), "--format", wish.format]
     words += ["--half"] if wish.half else []
     (answer,) = ask_worker(here.workspace, "export", *words, "--output", str(path))
-    return Exported(download=f"/api/exports/{run.run_id}/{path.name}", **answer)
+    return Exported(download=export_files.download_path(run, path.name), **answer)
 
 
 @router.post("/{run_id}/{name}/evaluate", responses=problems(400, 404, 409, 422))
@@ -192,6 +200,20 @@ def evaluate(run_id: str, name: str, here: Here, body: Evaluate | None = None) -
 exports = APIRouter(prefix="/api/exports", tags=["checkpoints"])
 
 
+@exports.get("", responses=problems(404, 422))
+def listing(here: Here, run_id: OptionalRun = None) -> ExportList:
+    """What has been exported over HTTP, with each comparison; newest run first."""
+    runs = [run_id] if run_id else [run.run_id for run in here.store.runs()]
+    found: list[ExportedFile] = []
+    for one in runs:
+        try:
+            found += list(export_files.exported(here.workspace.run_dir(one)))
+        except NotFound:
+            if run_id:
+                raise
+    return ExportList(exports=found)
+
+
 @exports.get(
     "/{run_id}/{name}",
     response_class=FileResponse,
@@ -202,11 +224,8 @@ exports = APIRouter(prefix="/api/exports", tags=["checkpoints"])
 )
 def exported(run_id: str, name: str, here: Here) -> FileResponse:
     """A file that an export has written."""
-    run = here.workspace.run_dir(run_id)
-    known = {p.name: p for p in (run.path / "exports").glob("*") if p.is_file()}
-    if name not in known or known[name].is_symlink():
-        raise NotFound(f"There is no export {name[:80]!r} of run {run_id}.", "Export it first.")
-    return FileResponse(known[name], media_type="application/octet-stream", filename=name)
+    path = export_files.find(here.workspace.run_dir(run_id), name)
+    return FileResponse(path, media_type="application/octet-stream", filename=name)
 
 
 def in_use(here: Context, run: RunDir, found: CheckpointFile) -> str:
