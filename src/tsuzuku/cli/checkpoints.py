@@ -82,8 +82,9 @@ def compare(source: Source, name: str, other: str, as_json: bool) -> None:
         return
     rows = table("", escape(name), escape(other))
     for key, (a, b) in differing.items():
-        said = when if key == "metadata.timestamp" else _shown
-        rows.add_row(f"[bold]{escape(key)}[/]", said(a), said(b))
+        if key == "metadata.timestamp":
+            a, b = (when(one) if isinstance(one, float) else one for one in (a, b))
+        rows.add_row(f"[bold]{escape(key)}[/]", _shown(a), _shown(b))
     show(rows)
 
 
