@@ -475,6 +475,7 @@ def test_wrong_settings_are_refused() -> None:
 
 
 def test_an_exported_model_takes_any_batch_and_time(tmp_path: Path) -> None:
+    """By torch alone, as others would export it."""
     onnxruntime = pytest.importorskip("onnxruntime")
     model = make(layers=1).eval()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from terminal import ask, cli
 
 from plain_plugins import EXPORTABLE, make_workspace
 from tsuzuku.core import checkpoint_files
+from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
+from tsuzuku.training.export import export
+from tsuzuku.worker.use import open_trained
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,29 @@ def test_the_other_graphs_are_files_of_torch(
     )
     assert made(x)[0].shape == (3, 3)
     assert sorted(p.name for p in tmp_path.iterdir()) == [out.name, f"{out.name}.json"]
+
+
+def test_what_cannot_be_written_leaves_nothing(
+    trained: tuple[Workspace, RunDir, Path], tmp_path: Path
+) -> None:
+    """Neither where there is no room, nor where what was written cannot be read."""
+    workspace, run, _ = trained
+    found = checkpoint_files.read(attempts.last(run))
+    made = open_trained(workspace, run, found)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(TsuzukuError) as caught:
+            export(
+                found.path,
+                "torchscript",
+                tmp_path / "x.torchscript",
+                opening=lambda: (made.plugin, made.model),
+            )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.code == "write_failed"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_its_source_it_takes_arrays(

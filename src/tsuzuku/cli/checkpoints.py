@@ -151,7 +151,7 @@ def _compared(report: dict[str, Any]) -> list[str]:
         exact = "the same bits" if report["max_abs_diff"] == 0 else f"off by {off} at most"
         return [f"{report['tensors']} tensors, read back and compared: {exact}"]
     cases: list[Any] = report["cases"]
-    allowed = f"allowed: {report['tolerance']:g}, of values above 1 that part of them"
+    allowed = f"allowed: {report['tolerance']:g}"
     lines = [f"compared with the model in {len(cases)} cases: off by {off} at most ({allowed})"]
     if rounding := report.get("rounding"):
         part, most = rounding["max_diff"], rounding["tolerance"]

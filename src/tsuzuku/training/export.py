@@ -24,7 +24,7 @@ from tsuzuku.training import graphs, parity
 from tsuzuku.training.checkpoints import load
 from tsuzuku.training.networks import network_of
 from tsuzuku.training.onnx_files import PACKAGES, require_packages
-from tsuzuku.training.plugins import Plugin
+from tsuzuku.training.plugins import Plugin, sentence
 
 FORMATS = ("safetensors", *graphs.KINDS)
 
@@ -130,7 +130,14 @@ def _graph(kind: str, draft: Path, made: tuple[Plugin, torch.nn.Module], facts: 
         file.flush()
         os.fsync(file.fileno())
     del content, program  # the file is read now as others will
-    return parity.compared(network, graphs.opened(kind, draft), sizes, rounded)
+    try:
+        run = graphs.opened(kind, draft)
+    except Exception as error:
+        raise TsuzukuError(
+            f"The export was given up: the file cannot be read back: {sentence(error)[:300]}",
+            code="export_differs",
+        ) from error
+    return parity.compared(network, run, sizes, rounded)
 
 
 def _origin(path: Path) -> tuple[Tree, Tree]:

@@ -83,19 +83,12 @@ def written(kind: str, network: Network, program: Any, sizes: Sizes, note: Tree)
     for what it cannot hold.
     """
     text = json.dumps(note, ensure_ascii=False, default=str)
-    content = io.BytesIO()
     with _quiet():
         if kind == "onnx":
             return _made(network, lambda: _onnx(network, program, sizes, text))
         if kind == "torchscript":
-            tracing = cast(Any, torch.jit).trace  # its stubs say nothing
-            made = _made(
-                network, lambda: tracing(network.module, network.example, check_trace=False)
-            )
-            jit.save(made, content, _extra_files={NOTE: text})
-        else:
-            torch.export.save(program, content, extra_files={NOTE: text})
-    return content.getvalue()
+            return _made(network, lambda: _torchscript(network, text))
+        return _made(network, lambda: _pt2(program, text))
 
 
 def opened(kind: str, path: Path) -> Run:
@@ -114,6 +107,19 @@ def opened(kind: str, path: Path) -> Run:
             return tuple(made(*inputs))
 
     return run
+
+
+def _torchscript(network: Network, note: str) -> bytes:
+    content = io.BytesIO()
+    made: Any = jit.trace(network.module, network.example, check_trace=False)
+    jit.save(made, content, _extra_files={NOTE: note})
+    return content.getvalue()
+
+
+def _pt2(program: Any, note: str) -> bytes:
+    content = io.BytesIO()
+    torch.export.save(program, content, extra_files={NOTE: note})
+    return content.getvalue()
 
 
 def _onnx(network: Network, program: Any, sizes: Sizes, note: str) -> bytes:
