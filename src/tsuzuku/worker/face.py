@@ -5,13 +5,12 @@ espeak-ng speaks, and says when it speaks which phoneme; `visemes` makes a face 
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from tsuzuku.core.curve_files import jsonl
 from tsuzuku.core.errors import WrongInput
 from tsuzuku.worker.espeak import opened_voice
 from tsuzuku.worker.speech import (
@@ -101,9 +100,3 @@ def speak_with_face(part: list[Utterance], folder: Path) -> None:
             write_sound(folder / f"{utterance.name}.wav", sound)
             lines = "".join(jsonl(rows, FRAMES))
             (folder / f"{utterance.name}.jsonl").write_text(lines, encoding="ascii")
-
-
-def jsonl(rows: Any, rate: float) -> Iterable[str]:
-    """A line of JSON for each row of blendshapes: when, in seconds, and the 52 values."""
-    for number, row in enumerate(rows):
-        yield json.dumps({"timestamp": round(number / rate, 6), "blendshapes": row}) + "\n"
