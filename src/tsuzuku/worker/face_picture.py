@@ -69,7 +69,7 @@ def drawing(value: Mapping[str, float]) -> Drawing:
     half = max(half - 14 * of("mouthPucker") - 8 * of("mouthFunnel"), 8.0)
     shift = 8 * (of("mouthLeft") - of("mouthRight"))
     corner = 158 + 6 * jaw - 8 * both("mouthSmile") + 8 * both("mouthFrown")
-    high = 2 + 7 * both("mouthUpperUp") + 5 * of("mouthFunnel") - 4 * of("mouthShrugUpper")
+    high = 1 + 7 * both("mouthUpperUp") + 5 * of("mouthFunnel") - 4 * of("mouthShrugUpper")
     low = 40 * max(jaw - of("mouthClose"), 0.0) + 8 * both("mouthLowerDown")
     low += 6 * of("mouthFunnel")
     shut = 1 - 0.9 * min(both("mouthPress") * 1.6, 1.0)
