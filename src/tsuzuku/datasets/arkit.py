@@ -433,8 +433,8 @@ def read_live_link(path: Path, problems: list[Problem]) -> Rows:
     wanted = ["timecode", *(name.lower() for name in NAMES)]
     missing = [name for name in wanted if name not in header]
     if missing:
-        known = f"the column {missing[0]}" if len(missing) < len(wanted) else "its columns"
-        raise ValueError(f"is no recording of Live Link Face: {known} is missing")
+        most = "its columns are" if len(missing) == len(wanted) else f"the column {missing[0]} is"
+        raise ValueError(f"is no recording of Live Link Face: {most} missing")
     places = [header.index(name) for name in wanted]
     body = [(n, line) for n, line in enumerate(lines[1:], 2) if line.strip()]
     rate = timecode_rate([line.partition(",")[0] for _, line in body])
@@ -510,6 +510,8 @@ def _rows(
 
 def _all_right(times: list[float], rows: list[list[Any]]) -> bool:
     """Whether there is nothing wrong at all, which is quickly told."""
+    if not all({float, int} >= set(map(type, row)) for row in rows):
+        return False
     try:
         values, seconds = np.array(rows), np.array(times)
     except ValueError:

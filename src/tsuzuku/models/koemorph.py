@@ -218,13 +218,14 @@ class KoeMorph(nn.Module):
         shifts = [round(number * self.step / self.frames) for number in range(self.frames)]
         count = (total * self.frames + self.step - 1) // self.step
         with torch.no_grad(), torch.autocast(audio.device.type, enabled=False):
-            # as long as the last window of the last shift needs
-            padded = F.pad(audio.float(), (FFT // 2, FFT // 2 - 1 + shifts[-1]))
-            rows = [
-                self._power(padded[:, shift : total + FFT - 1 + shift], by_matrix)
-                for shift in shifts
-            ]
-            power = torch.stack(rows, dim=2).flatten(1, 2)[:, :count]
+            # as long as the last window of the last shift needs, and a step more: sizes that may
+            # be 1 are treated apart by what exports models
+            padded = F.pad(audio.float(), (FFT // 2, FFT // 2 - 1 + shifts[-1] + self.step))
+            last = total + FFT - 1 + self.step
+            rows = [self._power(padded[:, at : last + at], by_matrix) for at in shifts]
+            # gathered: that a slice ends within its tensor could not be told from these sizes
+            kept = torch.arange(count, device=audio.device)
+            power = torch.stack(rows, dim=2).flatten(1, 2)[:, kept]
             return (torch.log(power @ self.filters + 1e-6) - CENTRE) / SCALE
 
     def _power(self, audio: Tensor, by_matrix: bool) -> Tensor:

@@ -51,7 +51,9 @@ VOWELS = "ɑaäɐʌæəɘɛeiɪᵻuʊɯoɔɒɚɜ"
 INSISTENT = {"p": 3.0, "b": 3.0, "m": 3.0, "f": 2.5, "v": 2.5, "s": 1.5, "z": 1.5, "w": 2.0}
 """Sounds that cannot be made without their mouth; others insist on it with 1."""
 ASIDE, ASIDE_VOWEL, ASIDE_PAUSE = 0.25, 0.5, 0.7
-"""How much phonemes insist that what they do not need rests."""
+"""How much phonemes insist that what they do not need rests;"""
+LIPS_OPEN = 2.0
+"""and vowels, that lips are not pressed together."""
 STRESS = 1.3
 PAUSE = 0.09
 """Seconds of silence that are time to blink."""
@@ -120,7 +122,9 @@ def _insistence(segment: Segment) -> Floats:
     if not symbol:
         return np.full(len(NAMES), ASIDE_PAUSE)
     strong = INSISTENT.get(symbol, 1.0) * (STRESS if segment.stressed else 1.0)
-    aside = ASIDE_VOWEL if symbol in VOWELS else ASIDE
+    aside = np.full(len(NAMES), ASIDE_VOWEL if symbol in VOWELS else ASIDE)
+    if symbol in VOWELS:
+        aside[_TARGETS["m"] > 0] = LIPS_OPEN
     return np.where(_TARGETS[symbol] > 0, strong, aside)
 
 
