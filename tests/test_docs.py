@@ -39,6 +39,7 @@ TRANSLATED = [
             "server",
             "events",
             "speech",
+            "face",
             "dashboard",
         )
     ),

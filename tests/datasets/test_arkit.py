@@ -152,7 +152,7 @@ def test_a_bad_row_is_named_and_left_out(tmp_path: Path, line: str, problem: str
     data = opened(tmp_path)
     (entry,) = data.report
     assert problem in entry.pop("problem")
-    assert entry == {"file": "train/00.jsonl", "row": 13, "used": False}
+    assert entry == {"row": 13, "id": "train/00.jsonl", "used": False}
     # what is missing is between its neighbours
     np.testing.assert_allclose(data[0]["blendshapes"], before, atol=0.01)
     with pytest.raises(ValueError, match=r"train/00\.jsonl, line 13: "):
@@ -223,7 +223,7 @@ def test_a_bad_file_is_named_once_and_left_out(tmp_path: Path, how: str, problem
     assert [take.name for take in data.takes] == ["train/00", "train/02"]
     (entry,) = data.report
     assert problem in entry["problem"]
-    assert entry["file"] == name
+    assert entry["id"] == name
     assert "row" not in entry
     with pytest.raises(ValueError, match=name.replace(".", r"\.")):
         opened(tmp_path, on_error="stop")

@@ -132,7 +132,8 @@ class ARKit(torch.utils.data.Dataset[dict[str, Any]]):
     """Items: `audio` float32 [N] in -1..1 at 16 kHz, `blendshapes` float32 [T, 52], `id`.
 
     T = ceil(N · fps / 16,000): frame i is the face at i / fps seconds. All frames of a file are on
-    one side of the split. `report` names every row and file that is left out, and why.
+    one side of the split. `report` names every row and file that is left out, and why: `id` is the
+    file, `row` the line, where it is about one.
 
     Raises FileNotFoundError without the files, ValueError if nothing of them can be used (or, with
     `on_error: stop`, if anything cannot).
@@ -274,7 +275,7 @@ def survey_of(folder: Path, settings: str, stamps: tuple[tuple[str, int, int], .
     takes: dict[str, list[Take]] = {}
     for stem, by_suffix in files.items():
         take, problems = _take(folder, stem, by_suffix, config)
-        report += [{"file": f, "row": r, "problem": p, "used": False} for f, r, p in problems]
+        report += [{"row": r, "id": f, "problem": p, "used": False} for f, r, p in problems]
         if take is not None:
             takes.setdefault(_split_of(stem), []).append(take)
     for entry in report:
@@ -305,7 +306,7 @@ def _judge(folder: Path, usable: int, report: list[dict[str, Any]], config: Conf
 
 def _said(entry: dict[str, Any]) -> str:
     line = f", line {entry['row']}" if "row" in entry else ""
-    return f"{entry['file']}{line}: {entry['problem']}"
+    return f"{entry['id']}{line}: {entry['problem']}"
 
 
 def parted(takes: dict[str, list[Take]], config: Config) -> dict[str, list[Take]]:
