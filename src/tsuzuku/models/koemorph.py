@@ -81,8 +81,9 @@ class Config(BaseModel):
     """Share of what is heard that is dropped in training."""
     gain_db: float = Field(default=6.0, ge=0)
     """Decibels by which training sounds are made louder or quieter, at most, at random."""
-    l1: float = Field(default=0.5, ge=0)
-    """Weight of the absolute error in the loss, beside the squared one."""
+    l1: float = Field(default=0.1, ge=0)
+    """Weight of the absolute error in the loss, beside the squared one. More of it makes the error
+    smaller in the end, and learns later what moves but now and then."""
     temporal: float = Field(default=10.0, ge=0)
     """Weight of the squared error of the differences from frame to frame."""
     fps: int | None = Field(default=None, ge=10, le=120)
