@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -131,6 +132,15 @@ def api(url: str, path: str, body: Any = None) -> Any:
     request = urllib.request.Request(url + path, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)
+
+
+def wait_until_completed(url: str, run_id: str) -> None:
+    """Wait for a training that somebody has started."""
+    until = time.monotonic() + 240
+    while (run := api(url, f"/api/runs/{run_id}"))["status"] != "completed":
+        assert run["status"] in ("starting", "running"), run
+        assert time.monotonic() < until, run
+        time.sleep(0.05)
 
 
 def picture(page: Page, path: Path) -> None:

@@ -40,6 +40,7 @@ TRANSLATED = [
             "server",
             "events",
             "speech",
+            "face",
             "dashboard",
         )
     ),

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import io
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,15 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from browsing import Theme, api, overflowing, settled, show, unreachable
+from browsing import (
+    Theme,
+    api,
+    overflowing,
+    settled,
+    show,
+    unreachable,
+    wait_until_completed,
+)
 from plain_plugins import make_workspace
 from servers import Served, serving
 from tsuzuku.client import Client
@@ -71,16 +78,8 @@ def served(root: Path) -> Any:
             client.make_dataset("speech", count=16)
         for training in TRAININGS:
             started = api(one.url, "/api/train/start", training)
-            _wait_until_completed(one, started["run_id"])
+            wait_until_completed(one.url, started["run_id"])
         yield one
-
-
-def _wait_until_completed(served: Served, run_id: str) -> None:
-    until = time.monotonic() + 240
-    while (run := api(served.url, f"/api/runs/{run_id}"))["status"] != "completed":
-        assert run["status"] in ("starting", "running"), run
-        assert time.monotonic() < until, run
-        time.sleep(0.05)
 
 
 def section(page: Page) -> Locator:

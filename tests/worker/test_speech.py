@@ -177,9 +177,10 @@ def test_a_deep_installation_speaks_too(tmp_path: Path) -> None:
     deep.symlink_to(Path(espeakng_loader.__file__).parent)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from pathlib import Path; from tsuzuku.worker.speech import plan, opened_voice\n"
+        "from tsuzuku.worker.espeak import opened_voice\n"
         "import espeakng_loader; assert espeakng_loader.get_data_path().startswith(sys.argv[1])\n"
-        "with opened_voice('en-us') as (say, rate): print(rate, len(say(plan(1, 0, None)[0])))"
+        "with opened_voice('en-us') as (say, rate):\n"
+        "    print(rate, len(say('The queen opened it.', 150, 50, 1).samples))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, deep.parent], capture_output=True, text=True, check=True

@@ -384,10 +384,14 @@ def data_make(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME")],
     count: Annotated[
-        int | None, typer.Option(min=1, help="speech: how many utterances; 1200 if not given.")
+        int | None,
+        typer.Option(
+            min=1, help="How many utterances; 1200 for speech, 600 for face if not given."
+        ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="speech: other sentences and voices for another number.")
+        int | None,
+        typer.Option(help="speech, face: other sentences and voices for another number."),
     ] = None,
     text: Annotated[
         Path | None,
@@ -397,10 +401,11 @@ def data_make(
         Path | None, typer.Option("-o", "--output", help="Another folder than data/NAME.")
     ] = None,
 ) -> None:
-    """Make a data set on the spot: `digits` or `speech`.
+    """Make a data set on the spot: `digits`, `speech` or `face`.
 
     `digits` are scikit-learn's digits in MNIST's format. `speech` is spoken by espeak-ng in several
-    voices, in LJSpeech's layout: 40 minutes of everyday sentences, or the lines of a file.
+    voices, in LJSpeech's layout: 40 minutes of everyday sentences, or the lines of a file. `face`
+    is 25 minutes of such speech with the face that speaks it, as blendshapes of ARKit.
     """
     from tsuzuku.cli.datasets import show_made
     from tsuzuku.core.downloadable import Making

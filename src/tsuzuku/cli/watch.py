@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
 from tsuzuku.cli.console import console, number, show, table
-from tsuzuku.core.schemas import FINAL, Event
+from tsuzuku.core.schemas import FINAL, Event, is_detail
 from tsuzuku.core.store import Store
 
 LINE_EVERY = 5.0
@@ -64,7 +64,7 @@ class Watch:
                 shown = " ".join(
                     f"{k} {number(v)}"
                     for k, v in payload.items()
-                    if k not in ("epoch", "global_step")
+                    if k not in ("epoch", "global_step") and not is_detail(k)
                 )
                 console.print(f"[bold]Epoch {payload['epoch']}[/] {escape(shown)}")
             case "checkpoint":

@@ -234,7 +234,7 @@ class Client(Watching):
     ) -> a.Message:
         """Let the server make a data set; the message says where it is.
 
-        `speech` takes how many utterances, a seed, and the lines to speak.
+        `speech` and `face` take how many utterances and a seed, `speech` also the lines to speak.
         """
         body = {"dataset_name": name, "count": count, "seed": seed, "text": text}
         return self._call(a.Message, "POST", "/api/dataset/make", body=body, patience=LONG)

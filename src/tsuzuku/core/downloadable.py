@@ -13,16 +13,19 @@ from tsuzuku.core.plugin_files import PluginFile
 from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.core.workspace import Workspace
 
-MADE = {"digits": "data/digits", "speech": "data/speech"}
+MADE = {"digits": "data/digits", "speech": "data/speech", "face": "data/face"}
 """What `data make` can make, and where it goes."""
 
-MADE_FOR = {"digits": "mnist", "speech": "ljspeech"}
+MADE_FOR = {"digits": "mnist", "speech": "ljspeech", "face": "arkit"}
 """The data set that reads what is made."""
+
+TAKES = {"digits": (), "speech": ("count", "seed", "text"), "face": ("count", "seed")}
+"""What can be said about each."""
 
 
 @dataclass(frozen=True)
 class Making:
-    """What is to be made; `count`, `seed` and `text` are for speech alone."""
+    """What is to be made; `TAKES` says what may be said about it."""
 
     name: str
     count: int | None = None
@@ -40,8 +43,10 @@ class Making:
         words = ["make", "--name", self.name, "--target", str(target)]
         for option in ("count", "seed", "text"):
             value = getattr(self, option)
-            if value is not None and self.name != "speech":
-                raise WrongInput(f"{self.name} takes no {option}; speech does.")
+            if value is not None and option not in TAKES[self.name]:
+                others = " and ".join(name for name, takes in TAKES.items() if option in takes)
+                do = "does" if " " not in others else "do"
+                raise WrongInput(f"{self.name} takes no {option}; {others} {do}.")
             if value is not None:
                 # one word: a value may begin with a dash
                 words.append(f"--{option}={value}")

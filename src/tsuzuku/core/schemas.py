@@ -122,3 +122,11 @@ def jsonable(value: Any) -> Any:
     if is_list(value):
         return [jsonable(v) for v in value]
     return value
+
+
+def is_detail(metric: str) -> bool:
+    """Whether a metric is one of many that another sums up: `correlation/jawOpen`, say.
+
+    It is stored like any other, and left out where a few numbers are shown of each.
+    """
+    return "/" in metric

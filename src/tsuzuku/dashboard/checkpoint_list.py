@@ -11,6 +11,7 @@ from typing import Any
 import streamlit as st
 
 from tsuzuku.core.answers import CheckpointInfo
+from tsuzuku.core.schemas import is_detail
 from tsuzuku.dashboard import figures, grids, listings, reasons
 from tsuzuku.dashboard.connection import address, client
 from tsuzuku.dashboard.words import Both, Language, language, speaker
@@ -87,7 +88,7 @@ def _shown(_known: Listing, stamp: int, wish: Wish, language: Language) -> Shown
 
 def metric_names(measured: Iterable[Mapping[str, Any]]) -> list[str]:
     """The metrics that most of them have, the losses first."""
-    found = Counter(name for metrics in measured for name in metrics)
+    found = Counter(name for metrics in measured for name in metrics if not is_detail(name))
     losses = {"val_loss": 2, "train_loss": 1}
     ranked = sorted(found, key=lambda name: (-losses.get(name, 0), -found[name], name))
     return ranked[:MOST_METRICS]

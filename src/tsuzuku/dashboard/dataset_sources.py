@@ -28,6 +28,12 @@ say = speaker(
             "合成音声の文を LJSpeech の形式で作ります。1,200 文で約 30 秒です。",
             "Sentences of synthetic speech in LJSpeech's layout; 1,200 of them take half a minute.",
         ),
+        "made_face": Both(
+            "合成音声と、それを話す顔（ARKit の 52 ブレンドシェイプ）を作ります。"
+            "600 文で約 30 秒です。",
+            "Synthetic speech with the face that speaks it (ARKit's 52 blendshapes); 600 sentences"
+            " take half a minute.",
+        ),
         "count": Both("文の数", "Sentences"),
         "seed": Both("シード", "Seed"),
         "seed_help": Both(
@@ -46,7 +52,8 @@ say = speaker(
     }
 )
 
-FIRST_COUNT = 1200
+FIRST_COUNT = {"speech": 1200, "face": 600}
+FEWEST = {"speech": 1, "face": 6}
 
 
 def offer(info: DatasetInfo, listed: Datasets) -> None:
@@ -73,13 +80,16 @@ def _download(name: str, *, under_way: bool) -> None:
 def _make(name: str, *, under_way: bool) -> None:
     count = seed = text = None
     with st.form(f"make-form-{name}"):
-        st.caption(say(f"made_{name}") if name in ("digits", "speech") else name)
-        if name == "speech":
+        st.caption(say(f"made_{name}") if name in ("digits", *FIRST_COUNT) else name)
+        if name in FIRST_COUNT:
             left, right = st.columns(2)
-            count = left.number_input(say("count"), 1, 100_000, FIRST_COUNT, key="speech-count")
-            seed = right.number_input(
-                say("seed"), 0, None, 0, key="speech-seed", help=say("seed_help")
+            count = left.number_input(
+                say("count"), FEWEST[name], 100_000, FIRST_COUNT[name], key=f"{name}-count"
             )
+            seed = right.number_input(
+                say("seed"), 0, None, 0, key=f"{name}-seed", help=say("seed_help")
+            )
+        if name == "speech":
             text = st.text_area(
                 say("text"), key="speech-text", help=say("text_help"), max_chars=100_000
             )

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from tsuzuku.core.answers import TrainedModel
+from tsuzuku.core.schemas import is_detail
 from tsuzuku.dashboard import exporting, figures, grids
 from tsuzuku.dashboard.checkpoint_list import metric_names
 from tsuzuku.dashboard.connection import address, client, refusals
@@ -124,6 +125,8 @@ def section(model: TrainedModel) -> None:
         st.metric(say("epoch"), figures.count(model.epoch or 0), width="content")
         st.metric(say("size"), figures.size(model.size), width="content")
         for name, value in model.metrics.items():
+            if is_detail(name):
+                continue
             st.metric(name, figures.metric(value), width="content")
     with st.container(horizontal=True):
         exporting.download(exporting.model_path(model.name), model.size)

@@ -12,7 +12,8 @@ from typing import Any, cast
 import streamlit as st
 
 from tsuzuku.core.answers import Output
-from tsuzuku.dashboard import curve_charts, sound_view, transcripts
+from tsuzuku.core.blendshapes import are_blendshapes
+from tsuzuku.dashboard import curve_charts, face_view, sound_view, transcripts
 from tsuzuku.dashboard.words import Both, speaker
 
 WORDS = {
@@ -27,6 +28,7 @@ WORDS = {
     "image": Both("画像", "Picture"),
     "label": Both("ラベル", "Label"),
     "curves": Both("曲線", "Curves"),
+    "blendshapes": Both("ブレンドシェイプ", "Blendshapes"),
 }
 say = speaker(
     {
@@ -125,10 +127,13 @@ def _curves(name: str, output: Output, key: str) -> bool:
     known = cast("list[Any]", names) if isinstance(names, list) else []
     rate = float(fps) if isinstance(fps, int | float) and fps > 0 else None
     try:
-        curve_charts.checked(output.value, known)
+        rows, _ = curve_charts.checked(output.value, known)
     except (ValueError, TypeError):
         return False
     _title(name)
+    called = [str(one) for one in known]
+    if rate and len(called) == len(rows) and rows.size and are_blendshapes(called):
+        face_view.show(rows, called, rate, label(name), f"{key}-face")
     curve_charts.show(output.value, known, rate, key)
     return True
 

@@ -1,4 +1,4 @@
-"""What a model's forward and validate return: the loss in it, and means over a validation."""
+"""What a model's forward and validate return: the loss in it, and metrics of a validation."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ class Averages:
     """Means over the samples of a validation.
 
     A number counts once for each sample of its batch; a pair (numerator, denominator) is added up
-    on both sides, as word error rates have to be.
+    on both sides, as word error rates have to be. What is no mean at all, such as a correlation,
+    is made of sums: a model with `summarize` gets the sum over all batches of each tensor of
+    several numbers, and answers with metrics.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: Any = None) -> None:
         self._sums: dict[str, tuple[float, float]] = {}
+        self._summarize: Any = getattr(model, "summarize", None)
+        self._tensors: dict[str, torch.Tensor] = {}
 
     def add(self, result: Any, samples: int, model_name: str) -> None:
         if isinstance(result, torch.Tensor) and result.numel() == 1:
@@ -36,11 +40,18 @@ class Averages:
                 self._sums[key] = (over + top, under + bottom)
             elif isinstance(value, int | float) or getattr(value, "numel", lambda: 0)() == 1:
                 self._sums[key] = (over + float(value) * samples, under + samples)
+            elif self._summarize is not None and isinstance(value, torch.Tensor):
+                value = value.detach()
+                self._tensors[key] = self._tensors[key] + value if key in self._tensors else value
 
     def means(self) -> dict[str, float]:
-        """By name, with the model's `loss` as `val_loss`."""
+        """By name, with the model's `loss` as `val_loss`, and what the model makes of its sums."""
         named = {"val_loss" if k == "loss" else k: v for k, v in self._sums.items()}
-        return {k: over / under if under else math.nan for k, (over, under) in named.items()}
+        means = {k: over / under if under else math.nan for k, (over, under) in named.items()}
+        if self._tensors:
+            made = cast("Mapping[str, Any]", self._summarize(self._tensors))
+            means |= {key: float(value) for key, value in made.items()}
+        return means
 
 
 def loss_and_metrics(result: Any, model_name: str) -> tuple[torch.Tensor, Mapping[str, Any]]:

@@ -208,7 +208,7 @@ class Trainer:
     def _measure(self, sampler: EpochSampler) -> dict[str, float] | None:
         s = self.state
         measure: Callable[[Any], Any] = getattr(s.model, "validate", None) or s.model
-        total = Averages()
+        total = Averages(s.model)
         s.model.eval()
         sampler.seek(s.epoch, 0)
         with torch.no_grad():

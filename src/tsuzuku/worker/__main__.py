@@ -85,10 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--half", action="store_true", help="16-bit floats")
     export.add_argument("--output", type=Path, required=True)
     make = commands.add_parser("make", help="make a data set on the spot")
-    make.add_argument("--name", required=True, choices=["digits", "speech"])
+    make.add_argument("--name", required=True, choices=["digits", "speech", "face"])
     make.add_argument("--target", type=Path, required=True)
-    make.add_argument("--count", type=int, help="speech: so many utterances")
-    make.add_argument("--seed", type=int, default=0, help="speech: other sentences and voices")
+    make.add_argument("--count", type=int, help="speech, face: so many utterances")
+    make.add_argument(
+        "--seed", type=int, default=0, help="speech, face: other sentences and voices"
+    )
     make.add_argument("--text", type=Path, help="speech: a file with the lines to speak")
     return parser
 
@@ -211,12 +213,16 @@ def _make(chosen: Any, answers: Answers) -> int:
 
         make_digits(chosen.target)
     else:
+        from tsuzuku.worker.face import make_face
         from tsuzuku.worker.speech import make_speech
 
         def report(done: int, total: int) -> None:
             answers.send({"done": done, "total": total})
 
-        make_speech(chosen.target, chosen.count, chosen.seed, chosen.text, report)
+        if chosen.name == "face":
+            make_face(chosen.target, chosen.count, chosen.seed, report)
+        else:
+            make_speech(chosen.target, chosen.count, chosen.seed, chosen.text, report)
     answers.send({"path": str(chosen.target)})
     return 0
 

@@ -19,9 +19,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tsuzuku.core.blendshapes import are_blendshapes
+from tsuzuku.core.curve_files import files_of
 from tsuzuku.core.errors import WrongInput
 from tsuzuku.core.schemas import jsonable
 from tsuzuku.core.trees import Tree, is_list, is_tree
+from tsuzuku.worker import face_picture
 
 Array = NDArray[Any]
 
@@ -264,7 +267,11 @@ def _picture(values: Array) -> Tree:
 
 
 def write_outputs(outputs: Tree, folder: Path, stem: str, label: str) -> Tree:
-    """Write pictures, sound and curves as files; the answer for a person, with their paths."""
+    """Write pictures, sound and curves as files; the answer for a person, with their paths.
+
+    Curves with names are also written as texts, called `name.csv` and `name.jsonl` in the answer,
+    and as `name.webp`, a face that moves, where they are ARKit's.
+    """
     answer: Tree = {}
     for name, output in outputs.items():
         value = output.get("value")
@@ -280,11 +287,30 @@ def write_outputs(outputs: Tree, folder: Path, stem: str, label: str) -> Tree:
                     content = io.BytesIO()
                     np.save(content, array(value))
                     answer[name] = _write(path.with_name(f"{path.name}.npy"), content.getvalue())
+                    for ending, made in _curve_files(output).items():
+                        beside = path.with_name(f"{path.name}.{ending}")
+                        answer[f"{name}.{ending}"] = _write(beside, made)
                 case _:
                     answer[name] = _plain(value)
         except (ValueError, TypeError) as error:
             raise WrongInput(f"{label}: {name!r}: {error}.", code="bad_output") from error
     return answer
+
+
+def _curve_files(output: Tree) -> dict[str, bytes]:
+    """What else is written of curves, by ending; nothing where they have no names."""
+    names = output.get("names")
+    if not is_list(names):
+        return {}
+    called = [str(name) for name in names]
+    rows = curves(output["value"], len(called))
+    rate = output.get("fps")
+    fps = float(rate) if isinstance(rate, int | float) and rate > 0 else None
+    texts = files_of(jsonable(rows.T.tolist()), called, fps)
+    made = {ending: text.encode() for ending, text in texts.items()}
+    if fps and are_blendshapes(called):
+        made["webp"] = face_picture.animated(rows, called, fps)
+    return made
 
 
 def _write(path: Path, content: bytes) -> str:

@@ -5,7 +5,6 @@ Several voices, speeds and pitches; what a recognizer can be trained on where no
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import multiprocessing
 import os
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from tsuzuku.core.errors import TsuzukuError, WrongInput
 from tsuzuku.core.workspace import sync_folder
+from tsuzuku.worker.espeak import Phoneme, Say, opened_voice
 from tsuzuku.worker.sentences import sentences
 
 COUNT = 1200
@@ -75,6 +75,10 @@ class Utterance:
     """Seed of the synthesizer's own noise, such as breath."""
 
 
+Work = Callable[[list[Utterance], Path], None]
+"""What a process does: makes a part of the utterances into files of a folder."""
+
+
 def make_speech(
     target: Path,
     count: int | None = None,
@@ -89,22 +93,34 @@ def make_speech(
     Raises WrongInput if `target` is there and not empty, or for lines that cannot be spoken;
     TsuzukuError (`missing_package`) without espeakng-loader, soundfile or soxr.
     """
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise WrongInput(f"{target} is there already.", "Choose a folder that is new or empty.")
-    _require_packages()
+    refuse_what_is_there(target)
+    require_packages()
     spoken = plan(count, seed, None if text is None else lines_of(text))
     parts = parts_of(spoken)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
-    try:
+    with made_as_a_whole(target) as temporary:
         (temporary / "wavs").mkdir()
         done = 0
         report(done, len(spoken))
-        for size in _spoken(parts, temporary):
+        for size in in_processes(speak, parts, temporary):
             done += size
             report(done, len(spoken))
         rows = "".join(f"{u.name}|{u.text}|{u.text}\n" for u in spoken)
         (temporary / "metadata.csv").write_text(rows, encoding="utf-8")
+
+
+def refuse_what_is_there(target: Path) -> None:
+    """Raises WrongInput unless `target` is new or an empty folder."""
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise WrongInput(f"{target} is there already.", "Choose a folder that is new or empty.")
+
+
+@contextmanager
+def made_as_a_whole(target: Path) -> Generator[Path]:
+    """A folder to fill, which becomes `target` when that is done, and else is gone."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    try:
+        yield temporary
         temporary.chmod(0o755)
         os.sync()  # thousands of small files: one sync beats an fsync for each
         temporary.replace(target)
@@ -192,11 +208,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _spoken(parts: list[list[Utterance]], folder: Path) -> Iterator[int]:
-    """Speaks each part in a process of its own, one a core at a time; yields how many those were.
+def in_processes(work: Work, parts: list[list[Utterance]], folder: Path) -> Iterator[int]:
+    """Does `work` for each part in a process of its own, one a core at a time; yields their sizes.
 
     Synthesizing leaves traces in espeak-ng that alter what comes next, by a little: only a fresh
-    process always says the same.
+    process always says the same. Raises TsuzukuError with what went wrong in one.
     """
     waiting = parts[::-1]
     running: dict[int, tuple[Any, int]] = {}
@@ -204,7 +220,8 @@ def _spoken(parts: list[list[Utterance]], folder: Path) -> Iterator[int]:
         while waiting or running:
             while waiting and len(running) < cores():
                 part = waiting.pop()
-                process = _fresh_processes().Process(target=_speak_or_say_why, args=(part, folder))
+                asked = (work, part, folder)
+                process = _fresh_processes().Process(target=_work_or_say_why, args=asked)
                 process.start()
                 running[process.sentinel] = process, len(part)
             for ended in connection.wait(list(running)):
@@ -235,9 +252,9 @@ def _fresh_processes() -> Any:
     return context
 
 
-def _speak_or_say_why(part: list[Utterance], folder: Path) -> None:
+def _work_or_say_why(work: Work, part: list[Utterance], folder: Path) -> None:
     try:
-        speak(part, folder)
+        work(part, folder)
     except Exception as error:
         (folder / PROBLEM).write_text(" ".join(str(error).split()).rstrip("."), encoding="utf-8")
         sys.exit(1)
@@ -245,80 +262,39 @@ def _speak_or_say_why(part: list[Utterance], folder: Path) -> None:
 
 def speak(part: list[Utterance], folder: Path) -> None:
     """Writes a WAV file for each utterance: 16 kHz, mono, 16 bits."""
-    import soundfile
-    import soxr
-
     with opened_voice(part[0].voice) as (say, rate):
         for utterance in part:
-            spoken = say(utterance)
-            if not len(spoken):
-                raise RuntimeError(f"espeak-ng says nothing for {utterance.text!r}")
-            loud = np.flatnonzero(np.abs(spoken) > QUIET)
-            spoken = spoken[loud[0] : loud[-1] + 1] if len(loud) else spoken
-            wave = cast(Any, soxr).resample(spoken.astype(np.float32), rate, RATE)
-            wave *= utterance.peak * 32767 / max(float(np.abs(wave).max()), 1.0)
-            before, after = (np.zeros(int(s * RATE), np.int16) for s in utterance.margins)
-            samples = np.concatenate([before, wave.round().astype(np.int16), after])
-            path = folder / "wavs" / f"{utterance.name}.wav"
-            cast(Any, soundfile).write(path, samples, RATE, subtype="PCM_16")
+            samples, _, _ = recorded(utterance, say, rate)
+            write_sound(folder / "wavs" / f"{utterance.name}.wav", samples)
 
 
-Say = Callable[[Utterance], NDArray[np.int16]]
+def recorded(
+    utterance: Utterance, say: Say, rate: int
+) -> tuple[NDArray[np.int16], list[Phoneme], float]:
+    """The sound of an utterance at 16 kHz with its margins, its phonemes as espeak-ng (at `rate`)
+    counts their samples, and how many seconds later than there they are in the sound."""
+    import soxr
 
-_SYNCHRONOUS = 2
-_DO_NOT_EXIT = 0x8000
-_CHARACTERS = 1
-_UTF8 = 1
-_SPEED, _PITCH = 1, 3
-LONGEST_PATH = 120
-"""espeak-ng cuts the path of its data at 160 bytes, and what it looks for there is longer."""
-
-
-@contextmanager
-def opened_voice(voice: str) -> Generator[tuple[Say, int]]:
-    """espeak-ng with a voice: what says an utterance (16-bit samples), and the samples a second."""
-    import espeakng_loader
-
-    data = Path(espeakng_loader.get_data_path())
-    with tempfile.TemporaryDirectory(prefix="tsuzuku-") as short:
-        folder = data.parent
-        if len(os.fsencode(folder)) > LONGEST_PATH:
-            folder = Path(short)
-            (folder / data.name).symlink_to(data)
-        library = ctypes.CDLL(espeakng_loader.get_library_path())
-        rate = library.espeak_Initialize(_SYNCHRONOUS, 0, os.fsencode(folder), _DO_NOT_EXIT)
-        if rate <= 0:
-            raise RuntimeError(f"espeak-ng finds no data in {folder}")
-        heard: list[bytes] = []
-
-        @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
-        def take(samples: int | None, count: int, _events: int | None) -> int:
-            if samples and count:
-                heard.append(ctypes.string_at(samples, 2 * count))
-            return 0
-
-        library.espeak_SetSynthCallback(take)
-        if library.espeak_SetVoiceByName(voice.encode()):
-            raise RuntimeError(f"espeak-ng has no voice {voice!r}")
-
-        def say(utterance: Utterance) -> NDArray[np.int16]:
-            heard.clear()
-            library.espeak_ng_SetRandSeed(ctypes.c_long(utterance.noise))
-            library.espeak_SetParameter(_SPEED, utterance.speed, 0)
-            library.espeak_SetParameter(_PITCH, utterance.pitch, 0)
-            text = utterance.text.encode()
-            library.espeak_Synth(
-                text, ctypes.c_size_t(len(text) + 1), 0, _CHARACTERS, 0, _UTF8, None, None
-            )
-            return np.frombuffer(b"".join(heard), dtype=np.int16)
-
-        try:
-            yield say, rate
-        finally:
-            library.espeak_Terminate()
+    spoken, phonemes = say(utterance.text, utterance.speed, utterance.pitch, utterance.noise)
+    if not len(spoken):
+        raise RuntimeError(f"espeak-ng says nothing for {utterance.text!r}")
+    loud = np.flatnonzero(np.abs(spoken) > QUIET)
+    first = int(loud[0]) if len(loud) else 0
+    spoken = spoken[first : loud[-1] + 1] if len(loud) else spoken
+    wave = cast(Any, soxr).resample(spoken.astype(np.float32), rate, RATE)
+    wave *= utterance.peak * 32767 / max(float(np.abs(wave).max()), 1.0)
+    before, after = (np.zeros(int(s * RATE), np.int16) for s in utterance.margins)
+    samples = np.concatenate([before, wave.round().astype(np.int16), after])
+    return samples, phonemes, len(before) / RATE - first / rate
 
 
-def _require_packages() -> None:
+def write_sound(path: Path, samples: NDArray[np.int16]) -> None:
+    import soundfile
+
+    cast(Any, soundfile).write(path, samples, RATE, subtype="PCM_16")
+
+
+def require_packages() -> None:
     for package in ("espeakng_loader", "soundfile", "soxr"):
         if importlib.util.find_spec(package) is None:
             raise TsuzukuError(

@@ -127,7 +127,7 @@ def evaluate(trained: Trained) -> dict[str, float]:
             "no validation split."
         )
     measure = getattr(trained.model, "validate", None) or trained.model
-    total = Averages()
+    total = Averages(trained.model)
     loader = BatchLoader(source, 0, pin_memory=False)
     sampler.seek(trained.epoch, 0)
     with torch.no_grad():

@@ -3,7 +3,7 @@
 import { Chart } from "./chart.js";
 import { Curve, POINTS } from "./curves.js";
 import { make, remember, remembered, show } from "./elements.js";
-import { chartOf, pointsOf } from "./points.js";
+import { chartOf, isDetail, pointsOf } from "./points.js";
 import { theme } from "./theme.js";
 
 const FIRST = ["loss", "learning_rate"];
@@ -94,7 +94,9 @@ export class Charts {
 
   /** Bring the server's curves in; `label(resume)` says where each resume went on from. */
   load(metrics, label) {
-    for (const [key, curve] of Object.entries(metrics.curves)) this.curve(key).load(curve);
+    for (const [key, curve] of Object.entries(metrics.curves)) {
+      if (!isDetail(key)) this.curve(key).load(curve);
+    }
     this.home.resumes = metrics.resumes.map((one) => ({ step: one.step, label: label(one) }));
     this.changed();
   }
@@ -104,6 +106,7 @@ export class Charts {
     const points = pointsOf(event);
     if (!points) return;
     for (const [key, value] of Object.entries(points.values)) {
+      if (isDetail(key)) continue;
       this.curve(key).add(points.step, value);
       this.charts.get(chartOf(key)).changed();
     }

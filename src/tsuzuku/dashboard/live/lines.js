@@ -3,6 +3,8 @@
 import { fill, number } from "./format.js";
 
 const LEVELS = ["debug", "info", "warning", "error"];
+/** Metrics of one thing among many, `correlation/jawOpen`, are stored and not told. */
+const isShown = (key) => key !== "epoch" && key !== "global_step" && !key.includes("/");
 const GRAVE = new Set(["failed", "crashed"]);
 
 /** How grave a level is; one that is not known is taken for information. */
@@ -29,7 +31,7 @@ export function lineOf(event, words) {
   }
   if (type === "validation_result") {
     const values = Object.entries(payload)
-      .filter(([key, value]) => typeof value === "number" && key !== "epoch" && key !== "global_step")
+      .filter(([key, value]) => typeof value === "number" && isShown(key))
       .map(([key, value]) => `${key} ${number(value)}`);
     return line("info", fill(words.line_validation, { epoch: payload.epoch, values: values.join(", ") }));
   }

@@ -23,6 +23,9 @@ export function chartOf(key) {
   return key.replace(/^(train|val)_/, "");
 }
 
+/** One of many that another metric sums up, `correlation/jawOpen`, has no chart of its own. */
+export const isDetail = (key) => key.includes("/");
+
 /** "train" or "validation"; what validation measures keeps its own name. */
 export function sideOf(key) {
   if (key.startsWith("train_") || ["loss", ...OF_TRAINING].includes(key)) return "train";

@@ -42,9 +42,9 @@ class Made(Named):
     )
 
     count: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """`speech`: how many utterances; 1,200 if nobody says."""
+    """`speech`, `face`: how many utterances; 1,200 and 600 if nobody says."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
-    """`speech`: other sentences and voices."""
+    """`speech`, `face`: other sentences and voices."""
     text: Annotated[str, Field(max_length=100_000)] | None = None
     """`speech`: the lines to speak, three times each."""
 
@@ -103,7 +103,7 @@ def download(body: Named, here: Here) -> Message:
 
 @router.post("/dataset/make", responses=problems(400, 404, 409, 422))
 def make(body: Made, here: Here) -> Message:
-    """Make a data set on the spot: `digits`, or `speech` (half a minute on two cores).
+    """Make a data set on the spot: `digits`, `speech` or `face` (half a minute on two cores).
 
     It answers when the data is there; meanwhile `log` events tell how far it is.
     """
