@@ -42,6 +42,9 @@ TRAINING = {
 }
 """Training settings that suit this model; `config.yaml` and the command line go before them."""
 
+EXPORT_OUTPUTS = ["blendshapes"]
+"""What an exported model's output is called."""
+
 LIGHTWEIGHT = {"width": 48, "layers": 3}
 """Settings of the model for a quick trial."""
 
@@ -305,7 +308,7 @@ class KoeMorph(nn.Module):
             piece = audio[first * self.step : (start + size + aside) * self.step]
             piece = piece.to(self.level.device)[None]
             with torch.no_grad():
-                found, _ = self.faces(piece, torch.tensor([piece.shape[1]], device=piece.device))
+                found = self.export_forward(piece)
             yield found[0, (start - first) * self.frames :][: size * self.frames].float().cpu()
 
     def _curves(self, blendshapes: Tensor) -> dict[str, Any]:
