@@ -14,6 +14,7 @@ ALL = (
     "startup",
     "step_loop",
     "save_stall",
+    "compression",
     "resume",
     "curves",
     "server",
