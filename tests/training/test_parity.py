@@ -43,7 +43,17 @@ def test_a_decision_that_was_frozen_is_found(
 def test_a_graph_may_refuse_what_is_too_short(network: Made, tmp_path: Path) -> None:
     made, _ = network(body(FROZEN["by length"]))
     report = checked(made, "pt2", tmp_path)
-    assert (report["refused"], report["least"]) == (1, {"length": 5})
+    assert (report["refused"], report["least"]) == ([{"x": [2, 2]}], {"length": 5})
+
+
+def test_a_condition_that_only_pt2_checks_is_no_difference(network: Made, tmp_path: Path) -> None:
+    """Frames that are counted have to be 2, which is no least size of the input itself."""
+    forward = "return x.cumsum(1)[:, :: 7].cumsum(1)"
+    made, _ = network(body(forward, "torch.rand(2, 70)"))
+    for kind in ("pt2", "torchscript"):
+        report = checked(made, kind, tmp_path)
+        assert len(report["cases"]) >= 8
+        assert all(case["x"][1] < 0.27 * 70 for case in report["refused"])
 
 
 def test_an_example_with_a_single_item_is_found(network: Made, tmp_path: Path) -> None:
