@@ -45,6 +45,9 @@ TRAINING = {
 LIGHTWEIGHT = {"width": 48, "layers": 3}
 """Settings of the model for a quick trial."""
 
+EXPORT_OUTPUTS = ["blendshapes"]
+"""What an exported model calls its outputs."""
+
 RATE = 16_000
 """Samples a second that the model hears."""
 WINDOW, FFT, MELS = 400, 512, 80
@@ -272,7 +275,7 @@ class KoeMorph(nn.Module):
 
     def export_forward(self, audio: Tensor) -> Tensor:
         """What an exported model computes: blendshapes [B, T, C] in 0..1 of `audio` [B, N]."""
-        features = self.features(audio, by_matrix=True)
+        features = self.features(audio, by_matrix=torch.compiler.is_exporting())
         return self.decode(features, torch.ones_like(features[..., :1]))
 
     def export_inputs(self) -> tuple[Tensor]:
@@ -305,7 +308,7 @@ class KoeMorph(nn.Module):
             piece = audio[first * self.step : (start + size + aside) * self.step]
             piece = piece.to(self.level.device)[None]
             with torch.no_grad():
-                found, _ = self.faces(piece, torch.tensor([piece.shape[1]], device=piece.device))
+                found = self.export_forward(piece)
             yield found[0, (start - first) * self.frames :][: size * self.frames].float().cpu()
 
     def _curves(self, blendshapes: Tensor) -> dict[str, Any]:
