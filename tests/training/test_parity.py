@@ -120,11 +120,13 @@ def test_lengths_stay_within_their_axis(length: int, batch: int, data: st.DataOb
     assert set(made[2].reshape(-1).tolist()) <= {50, 51, 99, 7}
 
 
-@pytest.mark.parametrize(("name", "kind"), [("vae", "onnx"), ("conformer", "torchscript")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("vae", "onnx"), ("conformer", "torchscript"), ("koemorph", "pt2")]
+)
 def test_the_models_that_come_along_can_be_exported(
     network: Made, tmp_path: Path, name: str, kind: str
 ) -> None:
-    """In 16 bits, too; the Conformer's ONNX has a test of its own."""
+    """With weights of 16 bits; those that hear have tests of their ONNX files beside them."""
     source = Path(tsuzuku.models.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
     settings = {
         "vae": {"hidden_sizes": [32]},
@@ -132,11 +134,13 @@ def test_the_models_that_come_along_can_be_exported(
             **{"vocabulary": ["", "a", "b", " "], "width": 16, "layers": 1},
             **{"heads": 2, "kernel": 5},
         },
+        "koemorph": {"width": 24, "layers": 1, "fps": 30, "blendshapes": ["jawOpen", "smile"]},
     }
     made, model = network(source, name, settings[name])
     axes = {
         "vae": {"images": ["batch", 28, 28]},
         "conformer": {"audio": ["batch", "length"], "lengths": ["batch"]},
+        "koemorph": {"audio": ["batch", "length"]},
     }
     report = checked(made, kind, tmp_path, made.rounded())
     assert report["axes"] == axes[name]

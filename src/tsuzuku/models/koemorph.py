@@ -48,6 +48,9 @@ EXPORT_OUTPUTS = ["blendshapes"]
 LIGHTWEIGHT = {"width": 48, "layers": 3}
 """Settings of the model for a quick trial."""
 
+EXPORT_OUTPUTS = ["blendshapes"]
+"""What an exported model calls its outputs."""
+
 RATE = 16_000
 """Samples a second that the model hears."""
 WINDOW, FFT, MELS = 400, 512, 80
@@ -275,7 +278,7 @@ class KoeMorph(nn.Module):
 
     def export_forward(self, audio: Tensor) -> Tensor:
         """What an exported model computes: blendshapes [B, T, C] in 0..1 of `audio` [B, N]."""
-        features = self.features(audio, by_matrix=True)
+        features = self.features(audio, by_matrix=torch.compiler.is_exporting())
         return self.decode(features, torch.ones_like(features[..., :1]))
 
     def export_inputs(self) -> tuple[Tensor]:
