@@ -48,9 +48,6 @@ EXPORT_OUTPUTS = ["blendshapes"]
 LIGHTWEIGHT = {"width": 48, "layers": 3}
 """Settings of the model for a quick trial."""
 
-EXPORT_OUTPUTS = ["blendshapes"]
-"""What an exported model calls its outputs."""
-
 RATE = 16_000
 """Samples a second that the model hears."""
 WINDOW, FFT, MELS = 400, 512, 80
