@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 from schemathesis.checks import load_all_checks
 from schemathesis.schemas import APIOperation
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
 EXCLUDED = [
     # names and settings that fit the schema may still be those of nothing
@@ -46,7 +46,10 @@ def operations(home: House) -> list[APIOperation[Any, Any, Any]]:
 
 
 def check(case: Case) -> Any:
-    answer = case.call_and_validate(excluded_checks=EXCLUDED, timeout=120)
+    answer = case.call(timeout=120)
+    # a body that is too large is not even read, so that nobody can say what else is wrong with it
+    unread = [negative_data_rejection] if answer.status_code == 413 else []
+    case.validate_response(answer, excluded_checks=[*EXCLUDED, *unread])
     assert b"Traceback" not in answer.content
     if answer.status_code >= 400:
         assert answer.json().keys() == {"detail", "code", "hint"}

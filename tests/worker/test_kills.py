@@ -6,7 +6,10 @@ import os
 import random
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from tsuzuku.core import launch
 from tsuzuku.core.checkpoint_files import in_folder
 from tsuzuku.core.config_loader import parse_overrides
 from tsuzuku.core.database import last_seq
+from tsuzuku.core.pruning import prune_all
 from tsuzuku.core.resume import plan_training
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
@@ -31,6 +35,27 @@ WORDS = [
 ]
 
 
+@contextmanager
+def pruning(workspace: Workspace) -> Iterator[None]:
+    """Somebody prunes all the time meanwhile, as the server and the command line may."""
+    ended = threading.Event()
+    wrong: list[str] = []
+
+    def prune() -> None:
+        with Store(workspace.db) as store:
+            while not ended.wait(0.1):
+                wrong.extend(prune_all(workspace, store, dry=False)[2])
+
+    thread = threading.Thread(target=prune)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    assert wrong == []
+
+
 def kill_storm(workspace: Workspace, store: Store, kills: int, *more: str) -> None:
     overrides = parse_overrides([*WORDS, *more], "tiny", "noise")
     plan = plan_training(workspace, store, "tiny", "noise", overrides, fresh=True)
@@ -41,7 +66,8 @@ def kill_storm(workspace: Workspace, store: Store, kills: int, *more: str) -> No
     killed = 0
     while killed < kills:
         run = launch.prepare(workspace, store, plan).run
-        killed += proof.train_with_kills(run, min(kills - killed, 20), startup, training)
+        with pruning(workspace):
+            killed += proof.train_with_kills(run, min(kills - killed, 20), startup, training)
         found = proof.difference(calm, run)
         assert found is None, f"after {killed} kills (seed {seed}): {found}\n{said(run)[-3000:]}"
         leftovers = [p.name for p in run.checkpoints.iterdir() if p.name.startswith(".")]

@@ -7,6 +7,7 @@ import math
 import streamlit as st
 
 from tsuzuku.core.answers import CheckpointDetails
+from tsuzuku.core.schemas import is_detail
 from tsuzuku.dashboard import checkpoint_list, exporting, figures, grids, leaves, places, reasons
 from tsuzuku.dashboard.connection import client, refusals
 from tsuzuku.dashboard.words import Both, speaker
@@ -18,6 +19,7 @@ say = speaker(
         "size": Both("サイズ", "Size"),
         "created": Both("作成日時", "Created"),
         "metrics": Both("指標", "Metrics"),
+        "each": Both("指標の内訳", "Metrics in detail"),
         "no_metrics": Both(
             "エポックの途中で保存されたため、指標はありません。",
             "Saved within an epoch, it has no metrics.",
@@ -117,10 +119,14 @@ def _numbers(details: CheckpointDetails) -> None:
         (say("step"), figures.count(details.global_step)),
         (say("size"), figures.size(details.size)),
     ]
-    numbers += [(name, figures.metric(value)) for name, value in details.metrics.items()]
+    measured = [(name, figures.metric(value)) for name, value in details.metrics.items()]
+    numbers += [one for one in measured if not is_detail(one[0])]
     with st.container(horizontal=True, gap="large"):
         for label, value in numbers:
             st.metric(label, value, width="content")
+    if each := [one for one in measured if is_detail(one[0])]:
+        with st.expander(say("each")):
+            grids.facts(dict(each))
     if not details.metrics:
         grids.note(say("no_metrics"))
 
