@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 
 import pytest
 
 from made_runs import begin, checkpoint
 from plain_plugins import TINY
+from tsuzuku.core import checkpoint_files
 from tsuzuku.core.answers import Preview
+from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.preview import preview
 from tsuzuku.core.resume import plan_resume
 from tsuzuku.core.store import Store
@@ -24,13 +25,14 @@ def run(workspace: Workspace, store: Store) -> RunDir:
     """At epoch 2 of 3, saved on this machine with this torch."""
     made = begin(workspace, store)
     for epoch in (1, 2):
-        sidecar = checkpoint(made, epoch).path
-        sidecar = sidecar.with_name(sidecar.name + ".json")
-        info = json.loads(sidecar.read_text())
         here = {"hostname": os.uname().nodename, "device": "cpu", "pytorch_version": TORCH}
-        info["metadata"] |= here
-        sidecar.write_text(json.dumps(info))
+        came_from(checkpoint(made, epoch), **here)
     return made
+
+
+def came_from(file: CheckpointFile, **metadata: str) -> None:
+    changed = {**file.info, "metadata": {**file.info["metadata"], **metadata}}
+    checkpoint_files.write_sidecar(file.path, changed)
 
 
 def of(workspace: Workspace, store: Store, target: str, *words: str) -> Preview:
@@ -88,10 +90,8 @@ def test_an_older_checkpoint_is_branched_from_exactly(
 def test_another_place_another_torch_and_other_source(
     workspace: Workspace, store: Store, run: RunDir
 ) -> None:
-    sidecar = run.checkpoints / "tiny-noise-epoch-2.pt.json"
-    info = json.loads(sidecar.read_text())
-    info["metadata"] |= {"hostname": "elsewhere", "pytorch_version": "2.0.1"}
-    sidecar.write_text(json.dumps(info))
+    newest = checkpoint_files.read(run.checkpoints / "tiny-noise-epoch-2.pt")
+    came_from(newest, hostname="elsewhere", pytorch_version="2.0.1")
     (workspace.root / "models" / "tiny.py").write_text(TINY + "\n# another line\n")
     found = of(workspace, store, run.run_id)
     changed = {k: v for k, v in verdicts(found).items() if v != "exact"}

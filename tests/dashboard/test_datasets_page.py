@@ -153,8 +153,8 @@ def test_samples_of_any_data_set_are_shown_page_by_page(page: Page, served: Serv
 def test_speech_is_made_and_listened_to(page: Page, served: Served, root: Path) -> None:
     shutil.rmtree(root / "data" / "speech", ignore_errors=True)  # of an attempt that failed
     show(page, f"{served.url}/datasets")
-    page.get_by_role("button", name="もう一度調べる").click()
     found = card(page, "ljspeech")
+    found.get_by_role("button", name="もう一度調べる").click()
     expect(found.get_by_text("まだ使えません。")).to_be_visible()
     settled(page)
     found.get_by_role("spinbutton", name="文の数").fill("60")

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from made_runs import begin, checkpoint
 from plain_plugins import CONFIG, make_workspace, ran
 from servers import Served, serving
+from tsuzuku.core import checkpoint_files
 from tsuzuku.core.schemas import Event
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
@@ -123,8 +124,8 @@ def test_links_are_not_followed_out_of_a_run(served: Served, run: RunDir, root: 
     secret = root.parent / "secret.pt"
     inside = run.checkpoints / "tiny-noise-epoch-1.pt"
     secret.write_text("a secret")
-    sidecar = json.loads(inside.with_name(inside.name + ".json").read_text())
-    secret.with_name("secret.pt.json").write_text(json.dumps({**sidecar, "name": "secret.pt"}))
+    info = checkpoint_files.read(inside).info
+    checkpoint_files.write_sidecar(secret, {**info, "name": "secret.pt"})
     exports = run.path / "exports"
     exports.mkdir()
     links = {
