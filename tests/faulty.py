@@ -49,6 +49,15 @@ def prepare(run: RunDir) -> None:
         save(run, epoch)
 
 
+def interrupt(run: RunDir) -> None:
+    """What kills have left: a draft, a sidecar without a file, a replacement that was not done."""
+    (run.checkpoints / ".c-4.pt.tmp").write_bytes(b"half")
+    newest = checkpoint_files.read(run.checkpoints / "c-3.pt")
+    checkpoint_files.write_sidecar(run.checkpoints / "c-4.pt", newest.info)
+    following = {"inode": 1, "info": dict(newest.info)}
+    checkpoint_files.write_sidecar(newest.path, {**newest.info, checkpoint_files.NEXT: following})
+
+
 def remove(run: RunDir) -> None:
     """What pruning does: the newest one is checked, the oldest goes."""
     files, _ = checkpoint_files.in_folder(run.checkpoints)
@@ -109,6 +118,8 @@ def main() -> None:
     for line in sys.stdin:
         name = line.strip()
         prepare(run)
+        if name == "sweep":
+            interrupt(run)
         reader, _SAID = os.pipe()
         pid = os.fork()
         if pid == 0:
