@@ -133,6 +133,23 @@ def test_after_a_failure_of_the_disk_nothing_is_left(
     checkpoint_files.check(checkpoint_files.read(tmp_path / "a.pt"))
 
 
+class Reluctant(io.FileIO):
+    """A file that takes at most 1,000 bytes at a time, as a pipe or a network's disk may."""
+
+    def write(self, data: Any, /) -> int:
+        return super().write(memoryview(data).cast("B")[:1000])
+
+
+def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = write(save_of(tmp_path, "whole.pt"))
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", lambda path, *_, **__: Reluctant(path, "wb"))
+        patched.setattr(checkpoint_files, "write_sidecar", lambda *_: None)
+        write(save_of(tmp_path), try_to_open=False)
+    assert (tmp_path / "a.pt").stat().st_size == whole.info["size"]
+    assert load(tmp_path / "a.pt")["epoch"] == load(whole.path)["epoch"]
+
+
 # A disk that is really full
 
 

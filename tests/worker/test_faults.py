@@ -64,8 +64,6 @@ class Bench:
         self.process.stdin.flush()
         pid = json.loads(self._line())["pid"]
         what = "signal=KILL" if fault == "KILL" else f"error={fault}"
-        if fault == "SHORT":
-            what = "retval=1"
         tracer = subprocess.Popen(
             [
                 *("strace", "-f", "-p", str(pid), "-o", str(self.log)),
@@ -154,13 +152,3 @@ def through(bench: Bench, operation: str, kind: str, fault: str) -> int:
 def test_at_every_call(bench: Bench, operation: str, kind: str, fault: str) -> None:
     count = through(bench, operation, kind, fault)
     print(f"{operation}: {count} calls to {kind}, each with {fault}")
-
-
-@pytest.mark.soak
-def test_short_writes_are_completed_or_refused(bench: Bench) -> None:
-    for nth in range(1, MOST):
-        status, said, injected = bench.do("save", "write", "SHORT", nth)
-        assert_nothing_is_lost(bench.run, "save")
-        assert status in (0, 3), said
-        if not injected:
-            return
