@@ -14,7 +14,8 @@ ALWAYS = 64 << 20
 
 
 def require_bounded(path: Path) -> None:
-    """Raise CorruptCheckpoint if a zip file at `path` would unpack to far more than it is.
+    """Raise CorruptCheckpoint if a zip file at `path` would unpack to far more than it is, or if
+    nobody can tell.
 
     Files of other kinds pass. Raises OSError if it cannot be read.
     """
@@ -24,8 +25,9 @@ def require_bounded(path: Path) -> None:
         try:
             with zipfile.ZipFile(file) as archive:
                 declared = sum(part.file_size for part in archive.infolist())
-        except (zipfile.BadZipFile, NotImplementedError, ValueError):
-            return  # the reader will say what is wrong with it
+        except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+            # torch's reader may be less strict, and what it would unpack is not known
+            raise CorruptCheckpoint(f"{path.name} cannot be opened: {error}.") from None
     if declared > max(ALWAYS, MOST_RATIO * path.stat().st_size):
         raise CorruptCheckpoint(
             f"{path.name} was refused: it would unpack to {declared:,} bytes, more than "
