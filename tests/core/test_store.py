@@ -161,6 +161,23 @@ def test_attempts_are_kept_in_order_and_ended(store: Store) -> None:
         store.end_attempt(RUN, 3, "crashed", 8.0)
 
 
+def test_an_attempt_ends_with_its_run(store: Store) -> None:
+    """At the same moment: nobody sees the one ended and the other not."""
+    store.put_run(a_run())
+    store.put_attempt(an_attempt(1, started_at=1.0, status="crashed", ended_at=2.0))
+    store.put_attempt(an_attempt(2, started_at=3.0))
+    store.put_attempt(an_attempt(3, started_at=9.0))
+    store.append([a_status("running", 4.0)])
+    assert [a.ended_at for a in store.attempts(RUN)] == [2.0, None, None]
+    store.append([a_status("crashed", 5.0), a_status("starting", 9.0)])
+    ended = [(a.status, a.ended_at) for a in store.attempts(RUN)]
+    assert ended == [("crashed", 2.0), ("crashed", 5.0), ("running", None)]
+
+
+def a_status(status: str, time: float) -> Event:
+    return Event(type="status", payload={"status": status}, run_id=RUN, time=time)
+
+
 # Events
 
 
@@ -604,7 +621,9 @@ def test_rebuilding_numbers_all_events_by_time_and_restores_everything(path: Pat
         ]
         given = the_runs()
         assert store.runs() == [given[1][0], given[0][0]]
-        assert store.attempts("a") == given[0][1]
+        # the folders knew of no end; the events do
+        ended = [a.model_copy(update={"status": "crashed", "ended_at": 30.0}) for a in given[0][1]]
+        assert store.attempts("a") == ended
         assert store.checkpoints() == given[0][3]
         assert store.raw_points("a", "loss") == [(1, 0.9), (2, None)]
         assert store.append([log("next")])[0].seq == 6

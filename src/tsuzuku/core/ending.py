@@ -11,7 +11,7 @@ from tsuzuku.core import journal
 from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.core.messages import Language, text
 from tsuzuku.core.pruning import index_anew
-from tsuzuku.core.schemas import FINAL, Attempt, Event, Status
+from tsuzuku.core.schemas import Attempt, Event, Status
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir
 
@@ -62,28 +62,19 @@ def report_end(store: Store, run: RunDir, status: Status, message: str, log: str
     if log:
         payload = {"level": "error", "message": log}
         events.insert(0, Event(type="log", payload=payload, run_id=run.run_id, time=now))
+    attempts = store.attempts(run.run_id)
+    had_begun = bool(attempts) and attempts[-1].ended_at is None
     if not journal.tell(store, run, events, unless_ended=True):
         return False
-    _end_attempt(store, run, status, now)
+    if not had_begun:
+        _add_attempt(store, run, len(attempts) + 1, status, now)
     with contextlib.suppress(OSError, TsuzukuError):
         index_anew(run, store)  # what it had saved, but could not put into the index any more
     return True
 
 
-def end_open_attempt(store: Store, run_id: str) -> None:
-    """End the row of an attempt whose worker died after its last word, before it could do that."""
-    record, attempts = store.run(run_id), store.attempts(run_id)
-    if record and record.status in FINAL and attempts and attempts[-1].ended_at is None:
-        store.end_attempt(run_id, attempts[-1].attempt, record.status, record.updated_at)
-
-
-def _end_attempt(store: Store, run: RunDir, status: Status, now: float) -> None:
-    """End the newest attempt; one that died before it could put itself down counts as well."""
-    attempts = store.attempts(run.run_id)
-    if attempts and attempts[-1].ended_at is None:
-        store.end_attempt(run.run_id, attempts[-1].attempt, status, now)
-        return
-    number = len(attempts) + 1
+def _add_attempt(store: Store, run: RunDir, number: int, status: Status, now: float) -> None:
+    """Count an attempt that died before it could put itself down."""
     store.put_attempt(
         Attempt(
             run_id=run.run_id,

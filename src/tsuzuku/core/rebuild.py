@@ -116,11 +116,12 @@ def rebuild(
         new = Path(folder) / path.name
         with Store(new) as store:
             records = _stage(Path(folder) / "events", runs)
-            _append_staged(store, Path(folder) / "events")
-            for run, attempts, checkpoints in records:
-                store.put_run(run)  # after its events, which would have changed it
-                for attempt in attempts:
+            for _, attempts, _ in records:
+                for attempt in attempts:  # before the events: those that were killed end by them
                     store.put_attempt(attempt)
+            _append_staged(store, Path(folder) / "events")
+            for run, _, checkpoints in records:
+                store.put_run(run)  # after its events, which would have changed it
                 for checkpoint in checkpoints:
                     store.put_checkpoint(checkpoint)
             for model, dataset, source, verdict, at in _old_rows(path, PROOFS):

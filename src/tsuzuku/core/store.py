@@ -22,6 +22,7 @@ from tsuzuku.core.errors import NotFound
 from tsuzuku.core.projection import points_of, reported
 from tsuzuku.core.schemas import (
     ACTIVE,
+    FINAL,
     Attempt,
     Checkpoint,
     Curve,
@@ -130,6 +131,8 @@ class Store(Tables):
     ) -> list[Event]:
         """Number and store events, with the metrics and changes of runs that they report.
 
+        A final status also ends the attempts of its run that had begun by then and are open.
+
         All or none of them. With `durable` they, and all that was appended before them, are on
         the disk when this returns; an empty `events` makes only the earlier ones durable.
         Otherwise a power failure, but no crash of a process, may lose the newest. With
@@ -157,6 +160,16 @@ class Store(Tables):
                 curves.write(db, self._series_id(db, run_id, key), steps, values)
             for run_id, fields in changes.items():
                 _set(db, run_id, fields)
+            # with its run, so that nobody sees an ended run with an attempt that still runs
+            db.executemany(
+                "UPDATE attempts SET status = ?, ended_at = ?"
+                " WHERE run_id = ? AND ended_at IS NULL AND started_at <= ?",
+                [
+                    (event.payload["status"], event.time, event.run_id, event.time)
+                    for event in events
+                    if event.type == "status" and event.payload.get("status") in FINAL
+                ],
+            )
             if durable and not events:  # a commit that writes nothing would sync nothing
                 db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         return [

@@ -303,7 +303,6 @@ class Supervisor:
 
     def _has_ended(self, run_id: str) -> None:
         """Plan the restart of a run that has just ended badly, if it asks for one."""
-        ending.end_open_attempt(self.store, run_id)
         self._insisted.pop(run_id, None)
         was_asked = self._asked.pop(run_id, None) is not None
         if not self._ended_badly(run_id) or was_asked or self._was_to_stop(run_id):
