@@ -59,14 +59,13 @@ def test_to_go_on_is_exact_in_every_part(workspace: Workspace, store: Store, run
     [
         ("learning_rate=0.5", {"optimizer": "approximate", "scheduler": "approximate"}),
         ("optimizer=SGD", {"optimizer": "lost"}),
-        ("batch_size=4", {"data order": "lost", "randomness": "lost", "scheduler": "approximate"}),
-        ("seed=1", {"data order": "lost", "randomness": "lost"}),
+        ("batch_size=4", {"data order": "lost", "randomness": "lost"}),
+        ("seed=1", {"data order": "lost", "randomness": "lost", "random state": "lost"}),
         ("precision=bf16", {"precision": "approximate"}),
-        ("accumulate_grad_batches=2",
-         {"accumulation": "approximate", "scheduler": "approximate"}),
+        ("accumulate_grad_batches=2", {"accumulation": "approximate"}),
         ("model.hidden=9", {"weights": "approximate"}),
         ("dataset.count=40",
-         {"data order": "lost", "randomness": "lost", "scheduler": "approximate"}),
+         {"data order": "lost", "randomness": "lost", "data set": "approximate"}),
         ("scheduler=cosine", {"scheduler": "approximate"}),
     ],
 )  # fmt: skip
@@ -95,7 +94,12 @@ def test_another_place_another_torch_and_other_source(
     (workspace.root / "models" / "tiny.py").write_text(TINY + "\n# another line\n")
     found = of(workspace, store, run.run_id)
     changed = {k: v for k, v in verdicts(found).items() if v != "exact"}
-    assert changed == dict.fromkeys(("source code", "libraries", "device"), "approximate")
+    parts = ("optimizer", "source code", "libraries", "device")
+    assert changed == dict.fromkeys(parts, "approximate")
+    (source,) = found.sources
+    assert source.file == "models/tiny.py"
+    assert source.diff.splitlines()[-1] == "+# another line"
+    assert source.old_sha256 != source.new_sha256
     libraries = next(part.why for part in found.components if part.name == "libraries")
     assert "2.0.1" in libraries
     assert TORCH in libraries

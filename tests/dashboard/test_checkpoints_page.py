@@ -20,7 +20,7 @@ from made_runs import checkpoint
 from plain_plugins import CONFIG, NOISE, make_workspace
 from servers import Served, serving
 from trainings import until
-from tsuzuku.core import preview
+from tsuzuku.core import data_files, preview, resume
 from tsuzuku.core.pruning import index_record
 from tsuzuku.core.schemas import Checkpoint
 from tsuzuku.core.store import Store
@@ -333,16 +333,27 @@ def test_every_sentence_of_a_preview_is_translated() -> None:
     """Whatever `core.preview` may say is known to `preview_words`, by the same placeholders."""
     known = [re.sub(r"{.*?}", "{}", sentence) for sentence in preview_words.SENTENCES]
     said: list[str] = []
-    for node in ast.walk(ast.parse(inspect.getsource(preview))):
+    modules = (preview, data_files, resume)
+    for node in (n for one in modules for n in ast.walk(ast.parse(inspect.getsource(one)))):
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "why":
             said.append(_template(node.value))
-        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Component":
-            given = {one.arg: one.value for one in node.keywords}
-            assert _template(given["name"]) in preview_words.COMPONENTS
-            if not isinstance(given["why"], ast.Name):
-                said.append(_template(given["why"]))
-    assert len(said) > 15
+        elif isinstance(node, ast.Call) and _called(node) in ("_exact", "_approximate", "_lost"):
+            assert _template(node.args[0]) in preview_words.COMPONENTS
+            said += _sentences(node.args[1])
+        elif isinstance(node, ast.Call) and _called(node) == "Comparison":
+            said += _sentences(node.args[1])
+    assert len(said) > 35
     assert [sentence for sentence in said if sentence not in known] == []
+    assert [sentence for sentence in known if sentence not in said] == []
+
+
+def _called(node: ast.Call) -> str:
+    return getattr(node.func, "id", "") or getattr(node.func, "attr", "")
+
+
+def _sentences(node: ast.expr) -> list[str]:
+    """A sentence that stands right there; those in variables are found where they are made."""
+    return [_template(node)] if isinstance(node, ast.Constant | ast.JoinedStr) else []
 
 
 def _template(node: ast.expr) -> str:

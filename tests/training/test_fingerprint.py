@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tsuzuku.training.fingerprint import FILES, SAMPLED, dataset_fingerprint
+from tsuzuku.core.data_files import SAMPLED, SAMPLED_FILES
+from tsuzuku.training.fingerprint import dataset_fingerprint, files_of
 
 
 @pytest.fixture
@@ -21,8 +23,12 @@ def folder(tmp_path: Path) -> Path:
     return found
 
 
+def fingerprint(dataset: Any, settings: dict[str, Any]) -> str:
+    return dataset_fingerprint(dataset, files_of(dataset, settings))
+
+
 def of(folder: Path, samples: int = 10) -> str:
-    return dataset_fingerprint(range(samples), {"path": str(folder)})
+    return fingerprint(range(samples), {"path": str(folder)})
 
 
 def test_a_copy_elsewhere_with_other_times_is_the_same_data(folder: Path, tmp_path: Path) -> None:
@@ -83,7 +89,7 @@ def test_every_part_of_a_file_up_to_twice_the_sample_counts(folder: Path) -> Non
 
 
 def test_the_number_of_samples_counts() -> None:
-    assert dataset_fingerprint(range(3), {}) != dataset_fingerprint(range(4), {})
+    assert fingerprint(range(3), {}) != fingerprint(range(4), {})
 
 
 def test_a_path_that_is_a_file_a_link_or_nothing_is_fine(folder: Path, tmp_path: Path) -> None:
@@ -93,7 +99,7 @@ def test_a_path_that_is_a_file_a_link_or_nothing_is_fine(folder: Path, tmp_path:
     (folder / "broken").symlink_to("nowhere")
     of(folder)
     of(tmp_path / "nowhere")
-    dataset_fingerprint(range(3), {"path": 5})
+    fingerprint(range(3), {"path": 5})
 
 
 def test_a_data_set_may_speak_for_itself(folder: Path) -> None:
@@ -106,15 +112,15 @@ def test_a_data_set_may_speak_for_itself(folder: Path) -> None:
             return self.word
 
     settings = {"path": str(folder)}
-    before = dataset_fingerprint(Own("a"), settings)
+    before = fingerprint(Own("a"), settings)
     (folder / "list.csv").write_text("changed", encoding="utf-8")
-    assert dataset_fingerprint(Own("a"), settings) == before
-    assert dataset_fingerprint(Own("b"), settings) != before
+    assert fingerprint(Own("a"), settings) == before
+    assert fingerprint(Own("b"), settings) != before
 
 
 def test_of_very_many_files_all_names_and_sizes_count(tmp_path: Path) -> None:
-    for number in range(FILES + 2):
+    for number in range(SAMPLED_FILES + 2):
         (tmp_path / f"{number:05}").touch()
     before = of(tmp_path)
-    (tmp_path / f"{FILES + 1:05}").write_bytes(b"x")
+    (tmp_path / f"{SAMPLED_FILES + 1:05}").write_bytes(b"x")
     assert of(tmp_path) != before

@@ -108,7 +108,7 @@ class Local:
 
     def preview(self, target: str, words: list[str]) -> Preview:
         with open_store(self.workspace) as store:
-            return preview(plan_resume(self.workspace, store, target, words))
+            return preview(plan_resume(self.workspace, store, target, words), store)
 
     def stop(self, run_id: str | None) -> int:
         return train.stop(self.workspace, run_id)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.markup import escape
+from rich.syntax import Syntax
+
 from tsuzuku.cli.console import console, print_json, show, table
-from tsuzuku.core.answers import Change, Preview
+from tsuzuku.core.answers import Change, Preview, ProofOnRecord
 from tsuzuku.core.config_loader import Difference
 
 Changed = Change | Difference
@@ -16,6 +19,7 @@ MEANING = {
     "finished": "nothing is left to train",
     "fresh": "begins a new run",
 }
+FINE_TUNING = "begins a new run with the weights of that checkpoint, and all else new (fine-tuning)"
 VERDICTS = {"exact": "green", "approximate": "yellow", "lost": "red"}
 
 
@@ -23,17 +27,40 @@ def show_preview(preview: Preview, as_json: bool) -> None:
     if as_json:
         print_json(preview.model_dump())
         return
-    console.print(f"{preview.mode} {preview.checkpoint or ''}: {MEANING[preview.mode]}")
+    meaning = FINE_TUNING if preview.fine_tuning else MEANING[preview.mode]
+    console.print(f"{preview.mode} {preview.checkpoint or ''}: {meaning}")
     if preview.differences:
         rows = table("setting", "was", "will be", "changes the result")
         for d in preview.differences:
             rows.add_row(d.key, str(d.old), str(d.new), "yes" if d.changes_result else "no")
         show(rows)
-    if any(part.verdict != "exact" for part in preview.components):
+    if preview.components:
         rows = table("state", "is kept", "why")
         for part in preview.components:
-            rows.add_row(part.name, f"[{VERDICTS[part.verdict]}]{part.verdict}[/]", part.why)
+            verdict = f"[{VERDICTS[part.verdict]}]{part.verdict}[/]"
+            rows.add_row(part.name, verdict, escape(part.why))
         show(rows)
+    for source in preview.sources:
+        console.print(f"{source.file} has changed:")
+        console.print(Syntax(source.diff, "diff", background_color="default"))
+    if preview.proof is not None:
+        console.print(proven(preview.proof))
+
+
+def proven(proof: ProofOnRecord) -> str:
+    """What `prove` has found out, in a sentence."""
+    if not proof.exact:
+        return "[red]Resuming this pair was found not to be exact[/] (`tsuzuku prove`)."
+    if not proof.current:
+        changed = ", ".join(proof.stale_because)
+        return (
+            f"[yellow]Resuming was proven exact, but {changed} has changed since[/]; "
+            "`tsuzuku prove` proves it again."
+        )
+    return (
+        f"[green]Resuming is bit for bit the same[/] (proven with {proof.kills} kills "
+        f"over {proof.steps} steps)."
+    )
 
 
 def show_beginning(mode: str, run_id: str, origin: str | None, changes: Sequence[Changed]) -> None:

@@ -21,6 +21,7 @@ from tsuzuku.core import launch
 from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.config_loader import parse_overrides
 from tsuzuku.core.errors import TsuzukuError
+from tsuzuku.core.preview import installed_torch
 from tsuzuku.core.resume import Plan, plan_training, tip
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace, write_atomically
@@ -135,6 +136,7 @@ def prove(
         "model_name": model,
         "dataset_name": dataset,
         "time": time.time(),
+        "pytorch_version": installed_torch(),
         "settings": plan.settings.model_dump(mode="json"),
         "source_sha256": {p.label: p.sha256() for p in (plan.model, plan.dataset)},
     }

@@ -269,17 +269,22 @@ class Difference:
     changes_result: bool
 
 
+LENGTHS = ("num_epochs", "scheduler_options.schedule_epochs")
+"""Settings that change the result only by the schedule's length."""
+
+
 def differences(old: RunSettings, new: RunSettings) -> list[Difference]:
     """Every setting in which two runs' settings differ, by full path."""
     before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
     found: list[Difference] = []
+    same_schedule = old.training.schedule_epochs == new.training.schedule_epochs
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) == after.get(key) or key == "language":
             continue
         short = key.removeprefix("training.")
         harmless = key.startswith("training.") and (
             any(short == k or short.startswith(k + ".") for k in SAME_RESULT)
-            or (short == "num_epochs" and new.training.scheduler not in ("cosine", "onecycle"))
+            or (short in LENGTHS and same_schedule)
         )
         found.append(Difference(key, before.get(key), after.get(key), not harmless))
     return found

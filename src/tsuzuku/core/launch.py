@@ -61,6 +61,7 @@ def prepare(workspace: Workspace, store: Store, plan: Plan) -> Launched:
         "dataset_name": plan.settings.dataset_name,
         "created_at": now,
         "parent": plan.origin,
+        "fine_tuning": plan.fine_tuning,
         "requested": plan.settings.model_dump(mode="json"),
         "source": sources,
     }

@@ -44,6 +44,26 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{name} から復元できないもの: {parts}",
         "Not restored from {name}: {parts}",
     ),
+    "fine_tuning": (
+        "{name} の重みから微調整を始めます（{count} テンソルを引き継ぎ、ほかは最初から）",
+        "Fine-tuning from the weights of {name} ({count} tensors come along, the rest is new)",
+    ),
+    "adapted": (
+        "新しいデータに合わせて組み替えた重み: {names}",
+        "Rearranged for the new data: {names}",
+    ),
+    "anew": (
+        "形が違うため新しく作った重み: {names}",
+        "Made anew, since the shape is another one: {names}",
+    ),
+    "left": (
+        "このモデルにはないため使わない重み: {names}",
+        "Left out, since this model has none of that name: {names}",
+    ),
+    "frozen": (
+        "学習しないパラメーター {count} 個: {names}",
+        "{count} parameters are not trained: {names}",
+    ),
     "data_changed": (
         "データセットがチェックポイントの保存後に変わっています。結果は同一になりません",
         "The data set has changed since the checkpoint; the result will not be the same",

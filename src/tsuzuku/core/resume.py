@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from tsuzuku.core import checkpoint_files, plugin_files
+from tsuzuku.core import checkpoint_files, data_files, plugin_files
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.config_loader import (
     Difference,
@@ -27,6 +27,11 @@ from tsuzuku.core.workspace import RunDir, Workspace
 
 Mode = Literal["fresh", "continue", "branch", "finished"]
 
+DATA = "data set files"
+"""The key under which a difference of the data itself is listed."""
+UNKNOWN = "unknown"
+"""What stands for the files of a checkpoint that says nothing of them."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -40,6 +45,10 @@ class Plan:
     """The run that goes on, or whose checkpoint is branched from."""
     checkpoint: CheckpointFile | None = None
     differences: list[Difference] = field(default_factory=list[Difference])
+    data: data_files.Comparison | None = None
+    """How the files below the data set's `path` are now, where it has one."""
+    fine_tuning: bool = False
+    """Only the weights come along; epochs, steps and everything else begin anew."""
 
     @property
     def origin(self) -> str | None:
@@ -60,11 +69,13 @@ def plan_training(
     checkpoint: str | None = None,
     same_model: bool = False,
     paths: bool = True,
+    fine_tune: bool | None = None,
 ) -> Plan:
     """Plan `train MODEL DATASET`: with `auto_resume`, the newest checkpoint of the pair is taken.
 
     With `same_model`, that is the newest of a run with the same settings of the model and the same
-    number of samples. `paths`: whether `checkpoint` may be a path, too.
+    number of samples. `paths`: whether `checkpoint` may be a path, too. `fine_tune`: whether only
+    the weights come along; None for where the data set is another one.
 
     Raises WrongInput for unknown names and wrong settings, NotFound for a named checkpoint that
     is not there, Busy if the run that would go on has a living worker.
@@ -78,11 +89,11 @@ def plan_training(
     new = Plan("fresh", settings, model_file, dataset_file)
     if checkpoint is not None:
         run, found = find_checkpoint(workspace, store, checkpoint, paths=paths)
-        return _goes_on(run, found, new)
+        return _goes_on(workspace, run, found, new, fine_tune)
     if fresh or not settings.training.auto_resume:
         return new
     newest = newest_checkpoint(workspace, store, model, dataset, settings if same_model else None)
-    return _goes_on(newest[0], None, new) if newest else new
+    return _goes_on(workspace, newest[0], None, new, fine_tune) if newest else new
 
 
 def plan_resume(
@@ -92,10 +103,14 @@ def plan_resume(
     overrides: list[str] | Tree,
     *,
     paths: bool = True,
+    dataset: str | None = None,
+    fine_tune: bool | None = None,
 ) -> Plan:
     """Plan `resume RUN_OR_CHECKPOINT key=value …`: the run's own settings, changed as asked.
 
     `overrides` are `key.path=value` words, or a tree below `models`, `datasets` and `training`.
+    `dataset` names another data set to train on, with the workspace's settings of it; `fine_tune`
+    is as in `plan_training`.
     """
     checkpoint = None
     try:
@@ -111,6 +126,9 @@ def plan_resume(
             ) from None
     identity = run.read_identity()
     asked = RunSettings.model_validate(identity["requested"])
+    if dataset is not None and dataset != asked.dataset_name:
+        own = workspace.config().settings.datasets.get(dataset, {})
+        asked = asked.model_copy(update={"dataset_name": dataset, "dataset": dict(own)})
     changes = (
         parse_overrides(overrides, asked.model_name, asked.dataset_name)
         if isinstance(overrides, list)
@@ -118,9 +136,11 @@ def plan_resume(
     )
     settings = _changed(asked, changes)
     check_data_path(workspace, settings)
-    model = _plugin(workspace, run, "models", asked.model_name)
-    dataset = _plugin(workspace, run, "datasets", asked.dataset_name)
-    return _goes_on(run, checkpoint, Plan("fresh", settings, model, dataset))
+    files = (
+        _plugin(workspace, run, "models", asked.model_name),
+        _plugin(workspace, run, "datasets", asked.dataset_name),
+    )
+    return _goes_on(workspace, run, checkpoint, Plan("fresh", settings, *files), fine_tune)
 
 
 def plan_restart(workspace: Workspace, run_id: str) -> Plan:
@@ -240,7 +260,13 @@ def check_data_path(workspace: Workspace, settings: RunSettings) -> None:
         )
 
 
-def _goes_on(run: RunDir, checkpoint: CheckpointFile | None, new: Plan) -> Plan:
+def _goes_on(
+    workspace: Workspace,
+    run: RunDir,
+    checkpoint: CheckpointFile | None,
+    new: Plan,
+    fine_tune: bool | None,
+) -> Plan:
     """Continue at the tip with what gives the same result, else branch.
 
     Without a checkpoint the tip is meant, whatever that is: a living worker moves it.
@@ -254,6 +280,23 @@ def _goes_on(run: RunDir, checkpoint: CheckpointFile | None, new: Plan) -> Plan:
             found.append(Difference(plugin.label, (old or "")[:12], plugin.sha256()[:12], True))
     newest = tip(run)
     checkpoint = checkpoint or newest
+    data = _compared_data(workspace, run, checkpoint, asked, new.settings)
+    found = _with_data(found, data)
+    elsewhere = any(d.key == "dataset.path" and d.changes_result for d in found)
+    if fine_tune is None:
+        fine_tune = asked.dataset_name != new.settings.dataset_name or (
+            elsewhere and data is not None and data.same is False
+        )
+    if fine_tune and checkpoint is not None:
+        return replace(
+            new,
+            mode="branch",
+            run=run,
+            checkpoint=checkpoint,
+            differences=found,
+            data=data,
+            fine_tuning=True,
+        )
     at_tip = newest is None or (checkpoint is not None and checkpoint.position == newest.position)
     finished = (
         checkpoint is not None
@@ -270,7 +313,38 @@ def _goes_on(run: RunDir, checkpoint: CheckpointFile | None, new: Plan) -> Plan:
         mode: Mode = "finished" if over else "continue"
     else:
         mode = "finished" if finished else "branch"
-    return Plan(mode, new.settings, new.model, new.dataset, run, checkpoint, found)
+    return replace(new, mode=mode, run=run, checkpoint=checkpoint, differences=found, data=data)
+
+
+def _compared_data(
+    workspace: Workspace,
+    run: RunDir,
+    checkpoint: CheckpointFile | None,
+    old: RunSettings,
+    new: RunSettings,
+) -> data_files.Comparison | None:
+    """The data set's files now and when the checkpoint was saved; None where it names none."""
+    if checkpoint is None or old.dataset_name != new.dataset_name:
+        return None
+    config: Any = checkpoint.info.get("config")
+    defaults: Any = config.get("dataset") if is_tree(config) else None
+    known = defaults if is_tree(defaults) and "path" not in old.dataset else {}
+    path = new.dataset.get("path", known.get("path"))
+    summary = checkpoint.info["metadata"].get("data_files", UNKNOWN)
+    if not isinstance(path, str) and not is_tree(summary):
+        return None
+    if not isinstance(path, str):
+        return data_files.Comparison(None, "Its files lie where only the data set knows.")
+    return data_files.compared(run, summary, workspace.root / Path(path).expanduser())
+
+
+def _with_data(found: list[Difference], data: data_files.Comparison | None) -> list[Difference]:
+    """The same files at another place change nothing; other files do, at any place."""
+    if data is None or data.same is None:
+        return found
+    if data.same:
+        return [replace(d, changes_result=False) if d.key == "dataset.path" else d for d in found]
+    return [*found, Difference(DATA, "", data.why, True)]
 
 
 def _is_complete(run: RunDir) -> bool:

@@ -104,6 +104,9 @@ class SchedulerOptions(Section):
     """plateau: validations without improvement before the learning rate falls."""
     pct_start: Annotated[float, Field(gt=0, lt=1)] = 0.3
     """onecycle: the share of the steps in which the learning rate rises."""
+    schedule_epochs: Count | None = None
+    """cosine, onecycle: epochs over which the schedule runs; after them its last rate stays. null
+    for `num_epochs`: a training that is made longer stretches its schedule."""
 
 
 class CheckpointSettings(Section):
@@ -217,6 +220,8 @@ class TrainingSettings(Section):
     auto_resume: bool = True
     """`train` goes on from the newest checkpoint of the same model and data set."""
     early_stopping: EarlyStopping | None = None
+    freeze: list[Annotated[str, Field(min_length=1)]] = []
+    """Parameters that are not trained: names as in the checkpoint, with `*` (`encoder.*`)."""
     deterministic: bool = True
     """Use deterministic kernels wherever torch has them."""
     compile: bool = False
@@ -263,6 +268,13 @@ class TrainingSettings(Section):
     @classmethod
     def _precision_word(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @property
+    def schedule_epochs(self) -> int | None:
+        """The epochs that the schedule is made for; None where it does not depend on them."""
+        if self.scheduler not in ("cosine", "onecycle"):
+            return None
+        return self.scheduler_options.schedule_epochs or self.num_epochs
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

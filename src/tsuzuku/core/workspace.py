@@ -36,6 +36,7 @@ class RunDir:
         self.journal = path / "logs" / "events.jsonl"
         self.worker_log = path / "logs" / "worker.log"
         self.weights = path / "model.safetensors"
+        self.data_files = path / "data_files.json.gz"
 
     def read_identity(self) -> dict[str, Any]:
         """What makes it this run (run.json); raises WrongInput if it cannot be read."""
@@ -123,15 +124,15 @@ def _begun(path: Path) -> tuple[str, list[int]]:
     return path.parent.name, [int(part) for part in path.name.split("-")]
 
 
-def write_atomically(path: Path, text: str, *, sync: bool = True) -> None:
+def write_atomically(path: Path, content: str | bytes, *, sync: bool = True) -> None:
     """Replace a small file so that it is the old one or the new one, whatever happens.
 
     Without `sync` its name is durable only after the next `sync_folder`; its content is anyway.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -172,6 +172,23 @@ class Conformer(nn.Module):
             known["word_list"] = read_words(config.word_list)
         return cls(config.model_copy(update=known))
 
+    def adapt(self, state: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+        """The state of a model with another vocabulary: symbols that both have keep their rows of
+        the head, the others begin as they are here."""
+        theirs = cast(list[str] | None, config.get("vocabulary"))
+        if not theirs or theirs == self.vocabulary:
+            return state
+        places = {symbol: row for row, symbol in enumerate(theirs)}
+        pairs = [(n, places[s]) for n, s in enumerate(self.vocabulary) if s in places]
+        rows, old = [n for n, _ in pairs], [o for _, o in pairs]
+        for name, own in self.head.state_dict(prefix="head.").items():
+            known: Any = state.get(name)
+            if isinstance(known, Tensor) and known.shape == (len(theirs), *own.shape[1:]):
+                adapted = own.clone()
+                adapted[rows] = known[old].to(adapted)
+                state[name] = adapted
+        return state
+
     def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """`{"loss": …}` of a batch: nats a symbol, infinite ones (too short a sound) left out."""
         features, frames = self.features(batch["audio"], batch["audio_lengths"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
@@ -13,12 +13,15 @@ from tsuzuku.core.settings import TrainingSettings
 
 
 def make_optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """The optimizer over every parameter that asks for a gradient, fused where torch has it."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    """The optimizer over every parameter that asks for a gradient, fused where torch has it.
+
+    Its state holds the parameters' names: a training that freezes others can find its own.
+    """
+    parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not parameters:
         raise WrongInput(f"The model {settings_name(model)} has no parameter to train.")
     fused = all(
-        p.is_floating_point() and p.device.type in ("cpu", "cuda", "mps") for p in parameters
+        p.is_floating_point() and p.device.type in ("cpu", "cuda", "mps") for _, p in parameters
     )
     common: dict[str, Any] = {
         "lr": settings.learning_rate,
@@ -29,6 +32,18 @@ def make_optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch.
         return torch.optim.SGD(parameters, momentum=settings.momentum, **common)
     cls = torch.optim.AdamW if settings.optimizer == "AdamW" else torch.optim.Adam
     return cls(parameters, betas=settings.betas, eps=settings.eps, **common)
+
+
+class HeldOneCycleLR(OneCycleLR):
+    """Stays at its last rate where torch's would raise after its last step."""
+
+    def get_lr(self) -> list[float | torch.Tensor]:
+        here: int = cast(Any, self).last_epoch
+        self.last_epoch = min(here, self.total_steps - 1)
+        try:
+            return super().get_lr()
+        finally:
+            self.last_epoch = here
 
 
 def settings_name(model: torch.nn.Module) -> str:
@@ -48,7 +63,7 @@ def make_scheduler(
     - plateau: times `gamma` after `patience` validations without improvement.
     """
     options, warmup = settings.scheduler_options, settings.warmup_steps
-    total = max(settings.num_epochs * steps_per_epoch, 1)
+    total = max((settings.schedule_epochs or settings.num_epochs) * steps_per_epoch, 1)
     floor = options.min_lr / settings.learning_rate
 
     def rising(step: int) -> float:
@@ -78,7 +93,7 @@ def make_scheduler(
         case "step":
             return LambdaLR(optimizer, stairs)
         case "onecycle":
-            return OneCycleLR(
+            return HeldOneCycleLR(
                 optimizer,
                 max_lr=settings.learning_rate,
                 total_steps=max(total, 2),

@@ -15,6 +15,7 @@ from tsuzuku import __version__
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.trees import is_tree
 from tsuzuku.training.checkpoints import check_weights
+from tsuzuku.training.inheritance import Inheritance, inherit_weights, moments_for
 from tsuzuku.training.randomness import rng_state, set_rng_state
 
 
@@ -75,6 +76,7 @@ class TrainingState:
                 "last_metrics": dict(self.metrics),
                 "bad_validations": self.bad_validations,
                 "num_threads": torch.get_num_threads(),
+                "steps_per_epoch": self.steps_per_epoch,
             },
             "rng_state": rng_state(self.device),
             "metadata": self._metadata(),
@@ -122,6 +124,14 @@ class TrainingState:
                 set_rng_state(saved["rng_state"], self.device)
         return lost
 
+    def inherit(self, saved: dict[str, Any], name: str) -> Inheritance:
+        """Take over the weights alone, as far as they fit: everything else begins anew.
+
+        Raises CorruptCheckpoint if hardly any do.
+        """
+        old = section(saved, "config", "model")
+        return inherit_weights(self.model, saved["model_state_dict"], old, name)
+
     def _restore_optimizer(self, saved: dict[str, Any]) -> bool:
         """Take over moments and steps, if they are of the same optimizer and parameters."""
         theirs = section(saved, "config", "training").get("optimizer")
@@ -129,10 +139,26 @@ class TrainingState:
         if not state or theirs not in (None, self.settings.training.optimizer):
             return False
         try:
-            self.optimizer.load_state_dict(state)
+            names = [name for name, _ in self.model.named_parameters()]
+            self.optimizer.load_state_dict(moments_for(self.optimizer.state_dict(), state, names))
         except (ValueError, KeyError, TypeError):
             return False
         return True
+
+    def _same_data(self, saved: dict[str, Any]) -> bool:
+        """Whether the samples are the same ones; their place does not count if they are known."""
+        theirs, mine = section(saved, "config"), self.settings.model_dump(mode="json")
+        if theirs.get("dataset_name") != mine["dataset_name"]:
+            return False
+        metadata = section(saved, "metadata")
+        if "data_files" not in metadata:  # saved by an earlier version, or another program
+            return theirs.get("dataset") == mine["dataset"]
+        known = metadata.get("dataset_fingerprint")
+        placeless = [
+            {k: v for k, v in settings.items() if k != "path"}
+            for settings in (section(theirs, "dataset"), mine["dataset"])
+        ]
+        return known == self.identity.get("dataset_fingerprint") and placeless[0] == placeless[1]
 
     def _same_measure(self, saved: dict[str, Any]) -> bool:
         """Whether the best value so far was measured as it is now."""
@@ -140,7 +166,7 @@ class TrainingState:
         keys = ("validation_split", "limit_samples", "seed")
         old, new = section(theirs, "training"), mine["training"]
         return (
-            all(theirs.get(k) == mine[k] for k in ("dataset_name", "dataset"))
+            self._same_data(saved)
             and all(old.get(k) == new[k] for k in keys)
             and all(
                 section(old, "checkpoint").get(k) == new["checkpoint"][k]
@@ -150,12 +176,10 @@ class TrainingState:
 
     def _same_order(self, saved: dict[str, Any]) -> bool:
         """Whether a branch sees the samples in the order of the run it came from."""
-        theirs, mine = section(saved, "config"), self.settings.model_dump(mode="json")
+        mine = self.settings.model_dump(mode="json")
         keys = ("seed", "batch_size", "validation_split", "limit_samples")
-        old = section(theirs, "training")
-        return all(theirs.get(k) == mine[k] for k in ("dataset_name", "dataset")) and all(
-            old.get(key) == mine["training"][key] for key in keys
-        )
+        old = section(saved, "config", "training")
+        return self._same_data(saved) and all(old.get(key) == mine["training"][key] for key in keys)
 
     def _same_steps(self, saved: dict[str, Any]) -> bool:
         theirs = section(saved, "config", "training").get("accumulate_grad_batches")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tsuzuku.core import checkpoint_files
+from tsuzuku.core import checkpoint_files, data_files
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound, TsuzukuError
 from tsuzuku.core.holding import held
@@ -30,7 +30,8 @@ from tsuzuku.training.data import (
     BatchLoader,
     preload_loader_processes,
 )
-from tsuzuku.training.fingerprint import dataset_fingerprint
+from tsuzuku.training.fingerprint import dataset_fingerprint, files_of
+from tsuzuku.training.inheritance import freeze, some
 from tsuzuku.training.optim import make_optimizer, make_scheduler
 from tsuzuku.training.plugins import Data, make_data, make_model
 from tsuzuku.training.randomness import position_seed, seed_all
@@ -110,6 +111,8 @@ class _Session:
         if left := left_out(data.train):
             emit.say("left_out", "warning", count=len(left), rows=named(left))
         steps = -(-len(train_sampler) // training.accumulate_grad_batches)
+        if frozen := freeze(model, training.freeze):
+            emit.say("frozen", count=len(frozen), names=some(frozen))
         optimizer = make_optimizer(model, training)
         state = TrainingState(
             settings=settings,
@@ -195,17 +198,21 @@ class _Session:
                     "set_aside", "warning", name=found.name, new=new.name, why=error.detail
                 )
                 continue
-            lost = state.restore(saved, found.name, same_run=own)
-            if lost:
-                self.emit.say("lost", "warning", name=found.name, parts=", ".join(lost))
+            if own or not self.run.read_identity().get("fine_tuning"):
+                lost = state.restore(saved, found.name, same_run=own)
+                if lost:
+                    self.emit.say("lost", "warning", name=found.name, parts=", ".join(lost))
+            else:
+                self._inherit(state, saved, found.name)
             state.identity["parent"] = self.run.read_identity().get("parent")
             self.attempt.resumed_from = f"{found.run_id}/{found.name}"
-            self.emit.say(
-                "resumed" if own else "branched",
-                name=found.name,
-                epoch=state.epoch,
-                step=state.global_step,
-            )
+            if own or state.global_step:
+                self.emit.say(
+                    "resumed" if own else "branched",
+                    name=found.name,
+                    epoch=state.epoch,
+                    step=state.global_step,
+                )
             self._warn_of_changes(saved, state)
             if own:
                 self.keeping.mend(found)
@@ -213,6 +220,16 @@ class _Session:
         self.attempt.resumed_from = None
         self.emit.say("no_checkpoint")
         return False
+
+    def _inherit(self, state: TrainingState, saved: dict[str, Any], name: str) -> None:
+        taken = state.inherit(saved, name)
+        self.emit.say("fine_tuning", name=name, count=len(taken.taken))
+        if taken.adapted:
+            self.emit.say("adapted", names=some(taken.adapted))
+        if taken.anew:
+            self.emit.say("anew", "warning", names=some(taken.anew))
+        if taken.left:
+            self.emit.say("left", "warning", names=some(taken.left))
 
     def _candidates(self) -> list[CheckpointFile]:
         """The run's own checkpoints, newest first, then the one that it branched from."""
@@ -236,7 +253,7 @@ class _Session:
     def _warn_of_changes(self, saved: dict[str, Any], state: TrainingState) -> None:
         old = section(saved, "metadata")
         now = state.identity["dataset_fingerprint"]
-        if old.get("dataset_fingerprint") not in (None, now):
+        if "data_files" in old and old.get("dataset_fingerprint") not in (None, now):
             self.emit.say("data_changed", "warning")
         version = torch.__version__.split("+")[0]
         for what, before, after in (
@@ -248,13 +265,17 @@ class _Session:
 
     def _identity(self, data: Data, settings: RunSettings) -> dict[str, Any]:
         identity = self.run.read_identity()
+        files = files_of(data.train, settings.dataset)
+        if files is not None:
+            data_files.keep(self.run, files)
         return {
             "git_commit": git_commit(self.workspace.root),
             "run_id": self.run.run_id,
             "attempt": self.attempt.attempt,
             "parent": identity.get("parent"),
             "source_sha256": identity["source"],
-            "dataset_fingerprint": dataset_fingerprint(data.train, settings.dataset),
+            "dataset_fingerprint": dataset_fingerprint(data.train, files),
+            "data_files": files.summary() if files else None,
         }
 
 

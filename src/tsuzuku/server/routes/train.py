@@ -22,7 +22,6 @@ from tsuzuku.core.resume import (
     plan_training,
 )
 from tsuzuku.core.schemas import Event
-from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.server.context import Context, Here
 from tsuzuku.server.problems import problems
@@ -53,6 +52,9 @@ class Asked(BaseModel):
     """A quick trial: 10 samples, and small model settings where the model offers them."""
     limit_samples: Count | None = None
     """Train on at most so many samples."""
+    fine_tune: bool | None = None
+    """Take over the weights only, and begin everything else anew; null for where the data set is
+    another one than the checkpoint's."""
     overrides: dict[str, JsonValue] = {}
     """Any setting, as `{key.path: value}`."""
 
@@ -112,7 +114,7 @@ def resume(body: Resume, here: Here) -> Started:
 @router.post("/resume/preview", responses=problems(400, 404, 409, 422))
 def resume_preview(body: Resume, here: Here) -> Preview:
     """What a resume would do: continue or branch, what differs, what stays exact."""
-    return preview(here.supervisor.planned(lambda: _plan_resume(body, here)))
+    return preview(here.supervisor.planned(lambda: _plan_resume(body, here)), here.store)
 
 
 @router.post("/stop", responses=problems(400, 404, 422))
@@ -165,6 +167,7 @@ def _plan_start(body: Start, here: Context) -> Plan:
         checkpoint=body.specific_checkpoint,
         same_model=body.lightweight,
         paths=False,
+        fine_tune=body.fine_tune,
     )
 
 
@@ -189,21 +192,26 @@ def _plan_resume(body: Resume, here: Context) -> Plan:
                 code="no_checkpoint",
             )
         run, found = newest
-    tree = _overrides(body, here, light_model=False)
-    total = body.epochs
-    if body.additional_epochs is not None:
-        total = found.epoch + body.additional_epochs
-    if total is not None:
-        tree = laid_over(tree, {"training": {"num_epochs": total}})
-    asked = RunSettings.model_validate(run.read_identity()["requested"])
-    if asked.dataset_name != body.dataset_name:
-        raise WrongInput(
-            f"{found.name} was trained on {asked.dataset_name}, not on {body.dataset_name}.",
-            f"Name {asked.dataset_name} as data set.",
-            code="wrong_dataset",
-        )
     target = f"{run.run_id}/{found.name}" if body.specific_checkpoint else run.run_id
-    return plan_resume(here.workspace, here.store, target, tree, paths=False)
+
+    def planned(total: int | None) -> Plan:
+        tree = _overrides(body, here, light_model=False)
+        if total is not None:
+            tree = laid_over(tree, {"training": {"num_epochs": total}})
+        return plan_resume(
+            here.workspace,
+            here.store,
+            target,
+            tree,
+            paths=False,
+            dataset=body.dataset_name,
+            fine_tune=body.fine_tune,
+        )
+
+    more = body.additional_epochs
+    plan = planned(body.epochs if more is None else found.epoch + more)
+    # fine-tuning counts its epochs from the beginning
+    return planned(more) if plan.fine_tuning and more is not None else plan
 
 
 def _require_fitting(body: Asked, here: Context) -> None:
