@@ -142,9 +142,8 @@ class _Parts:
             )
         names = ("scheduler", "scheduler_options", "warmup_steps", "learning_rate")
         moves = self.new.scheduler != "none" or self.new.warmup_steps > 0
-        other_steps = self.other_samples or self.any_of(
-            "batch_size", "accumulate_grad_batches", "limit_samples", "validation_split"
-        )
+        # an epoch that begins anew takes the schedule back with it
+        other_steps = self.other_samples or self.any_of(*ORDER, "accumulate_grad_batches")
         if self.branch and (self.any_of(*names) or (moves and other_steps)):
             return _approximate(
                 "scheduler", "It stands where the new settings have it by this step."
