@@ -16,7 +16,7 @@ from tsuzuku.cli.plans import show_beginning, show_finished
 from tsuzuku.cli.signals import Signals
 from tsuzuku.cli.watch import Watch, results_of, summary
 from tsuzuku.cli.watch import follow as follow_events
-from tsuzuku.core import ending, launch
+from tsuzuku.core import ending, interruption, launch
 from tsuzuku.core.config_loader import parse_overrides
 from tsuzuku.core.errors import NotFound, TsuzukuError
 from tsuzuku.core.rebuild import opened
@@ -130,6 +130,7 @@ def stop(workspace: Workspace, run_id: str | None) -> int:
         if run is None or worker is None:
             raise NotFound("Nothing is being trained.", code="not_running")
         try:
+            interruption.ask(run)
             os.kill(worker, signal.SIGTERM)
         except ProcessLookupError:
             raise NotFound("The training has just ended by itself.", code="not_running") from None

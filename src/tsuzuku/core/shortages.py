@@ -25,6 +25,30 @@ def ran_out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
+def smaller_batch(batch_size: int, accumulate: int) -> tuple[int, int] | None:
+    """A batch and an accumulation that take less memory for a step of the same samples.
+
+    None for a batch that cannot be divided.
+    """
+    divisor = next((d for d in range(2, batch_size + 1) if batch_size % d == 0), None)
+    return (batch_size // divisor, accumulate * divisor) if divisor else None
+
+
+def less_memory(run_id: str, batch_size: int, accumulate: int) -> str:
+    """What to do about a training that ran out of memory."""
+    smaller = smaller_batch(batch_size, accumulate)
+    if smaller is None:
+        return (
+            "A batch of 1 is the smallest: try training.precision=bf16, a smaller model or shorter "
+            "samples."
+        )
+    batch, times = smaller
+    return (
+        f"`tsuzuku resume {run_id} batch_size={batch} accumulate_grad_batches={times}` needs less "
+        f"memory and keeps {batch_size * accumulate} samples a step."
+    )
+
+
 def says_nothing_of_the_file(error: BaseException) -> bool:
     """Whether a good file could have met this error, too: memory, rights or handles lack."""
     return ran_out_of_memory(error) or (isinstance(error, OSError) and error.errno in LACKING)

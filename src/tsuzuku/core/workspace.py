@@ -36,6 +36,7 @@ class RunDir:
         self.journal = path / "logs" / "events.jsonl"
         self.worker_log = path / "logs" / "worker.log"
         self.weights = path / "model.safetensors"
+        self.stop_mark = path / ".stop"
         self.data_files = path / "data_files.json.gz"
 
     def read_identity(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from tsuzuku.core import ending, journal, launch
+from tsuzuku.core import ending, interruption, journal, launch
 from tsuzuku.core.errors import Busy, NotFound, TsuzukuError, WrongInput
 from tsuzuku.core.launch import Launched
 from tsuzuku.core.messages import Language, text
@@ -194,7 +194,9 @@ class Supervisor:
         now = time.time()
         # a second signal would end the worker before it has saved
         if chosen.status != "stopping" and self._asked.setdefault(chosen.run_id, now) is now:
-            self._signal(self.workspace.run_dir(chosen.run_id), signal.SIGTERM)
+            run = self.workspace.run_dir(chosen.run_id)
+            interruption.ask(run)
+            self._signal(run, signal.SIGTERM)
         return chosen.run_id
 
     def _call_off(self, run_id: str) -> str:
@@ -337,11 +339,22 @@ class Supervisor:
         return policy, next_restart(self.store.attempts(run_id), step, policy, code)
 
     def _ended_badly(self, run_id: str) -> bool:
+        """Whether nobody wanted it to end; a machine that is shut down stops it in good order."""
         record = self.store.run(run_id)
-        return record is not None and record.status in ("crashed", "failed")
+        if record is None or record.status not in ("crashed", "failed", "stopped"):
+            return False
+        if record.status != "stopped":
+            return True
+        try:
+            return interruption.machine_went_down(self.workspace.run_dir(run_id))
+        except NotFound:
+            return False
 
     def _was_to_stop(self, run_id: str) -> bool:
         """Whether somebody had asked it to stop when it ended: then it stays as it is."""
+        record = self.store.run(run_id)
+        if record is not None and record.status == "stopped":
+            return False  # by its machine, else it would not have ended badly
         told = self.store.recent_events(run_id, "status", 2)
         return len(told) > 1 and told[1].payload.get("status") == "stopping"
 
@@ -353,8 +366,7 @@ class Supervisor:
         return {
             run.run_id
             for run in newest.values()
-            if run.status in ("crashed", "failed")
-            and isinstance(self._decide(run.run_id)[1], Restart)
+            if self._ended_badly(run.run_id) and isinstance(self._decide(run.run_id)[1], Restart)
         }
 
     def _restart(self, run_id: str) -> None:

@@ -6,7 +6,8 @@ import traceback
 from pathlib import Path
 
 from tsuzuku.core.errors import TsuzukuError
-from tsuzuku.core.shortages import ran_out_of_memory
+from tsuzuku.core.settings import RunSettings
+from tsuzuku.core.shortages import less_memory, ran_out_of_memory
 from tsuzuku.core.workspace import RunDir
 from tsuzuku.training.plugins import sentence
 
@@ -17,11 +18,9 @@ def explained(error: Exception, run: RunDir) -> TsuzukuError:
         return error
     text = sentence(error)
     if ran_out_of_memory(error):
-        return TsuzukuError(
-            text,
-            "Halve training.batch_size and double training.accumulate_grad_batches.",
-            code="out_of_memory",
-        )
+        training = RunSettings.model_validate(run.read_identity()["requested"]).training
+        hint = less_memory(run.run_id, training.batch_size, training.accumulate_grad_batches)
+        return TsuzukuError(text, hint, code="out_of_memory")
     for frame in reversed(_frames(error)):
         path = Path(frame[0])
         if run.source in path.parents:

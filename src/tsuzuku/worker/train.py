@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tsuzuku.core import checkpoint_files, data_files
+from tsuzuku.core import checkpoint_files, data_files, interruption
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound, TsuzukuError
 from tsuzuku.core.holding import held
@@ -79,7 +79,8 @@ def train(workspace: Workspace, run_id: str, stop: Stop, lock: RunLock | None = 
                 print_traceback(error)
         finally:
             emit.close()
-            _end(store, run, attempt, ended)
+            under = interruption.interrupted_under(run, stop.number) if ended == "stopped" else ""
+            _end(store, run, attempt, ended, under)
             lock.release()
     return code
 
@@ -308,6 +309,7 @@ def _begin(store: Store, run: RunDir) -> Attempt:
         status="running",
         resumed_from=_origin(run),
     )
+    interruption.begin(run)
     store.put_attempt(attempt)
     store.update_run(run.run_id, attempt=number)
     _note_attempt(run, attempt)
@@ -320,17 +322,18 @@ def _origin(run: RunDir) -> str | None:
     return f"{run.run_id}/{newest.name}" if newest else run.read_identity().get("parent")
 
 
-def _end(store: Store, run: RunDir, attempt: Attempt, ended: Status) -> None:
+def _end(store: Store, run: RunDir, attempt: Attempt, ended: Status, under: str) -> None:
     attempt.status, attempt.ended_at = ended, time.time()
     with contextlib.suppress(TsuzukuError, OSError):
         # on a full disk the lock still tells that it ended
         store.end_attempt(run.run_id, attempt.attempt, ended, attempt.ended_at)
-        _note_attempt(run, attempt)
+        _note_attempt(run, attempt, under)
 
 
-def _note_attempt(run: RunDir, attempt: Attempt) -> None:
+def _note_attempt(run: RunDir, attempt: Attempt, interrupted_under: str = "") -> None:
     """Keep the attempt in the run's folder too, from which the database can be made again."""
     identity = run.read_identity()
     others = [a for a in identity.get("attempts", []) if a["attempt"] != attempt.attempt]
     identity["attempts"] = [*others, attempt.model_dump()]
+    identity["interrupted_under"] = interrupted_under
     write_atomically(run.identity, json.dumps(identity, ensure_ascii=False, indent=1))
