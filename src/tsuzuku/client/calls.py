@@ -23,6 +23,8 @@ class TrainingOptions(TypedDict, total=False):
     lightweight: bool
     """A quick trial: 10 samples, and small model settings where the model offers them."""
     limit_samples: int | None
+    fine_tune: bool | None
+    """Take over the weights only; None for where the data set is another one."""
     overrides: dict[str, Any]
     """Any setting, as `{key.path: value}`."""
 

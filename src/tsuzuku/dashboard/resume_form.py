@@ -8,15 +8,20 @@ from typing import Any
 import streamlit as st
 
 from tsuzuku.client.calls import ResumeOptions
-from tsuzuku.core.answers import CheckpointDetails, Preview
-from tsuzuku.dashboard import figures, grids, leaves, places, preview_words
+from tsuzuku.core.answers import CheckpointDetails, Config
+from tsuzuku.dashboard import figures, grids, places, preview_view, setting_words
+from tsuzuku.dashboard.choice import NOT_ASKED
 from tsuzuku.dashboard.connection import client, refusals
+from tsuzuku.dashboard.offers import offers
+from tsuzuku.dashboard.schema_form import Form
 from tsuzuku.dashboard.words import Both, speaker
 
 MOST_EPOCHS = 1_000_000
 LIMIT = 10**9
 LIGHT_SAMPLES = 10
 """What the server takes for a quick trial."""
+BY_LENGTH = ("cosine", "onecycle")
+"""Schedules that depend on the number of epochs."""
 
 say = speaker(
     {
@@ -25,54 +30,37 @@ say = speaker(
             "このチェックポイントは {epoch} エポック目です。合計 {total} エポックになります。",
             "This checkpoint has {epoch} epochs; there will be {total} in all.",
         ),
+        "tuning_help": Both(
+            "微調整は最初のエポックから始まり、{total} エポック学習します。",
+            "Fine-tuning begins with the first epoch and takes {total}.",
+        ),
         "batch": Both("バッチサイズ", "Batch size"),
+        "rate": Both("学習率", "Learning rate"),
         "light": Both("軽量モード", "Quick trial"),
         "light_help": Both(
             "{count} サンプルだけで試します。", "Trains on {count} samples only, to try it."
         ),
         "limit": Both("サンプル数制限", "Limit samples"),
         "limit_all": Both("制限なし", "no limit"),
-        "preview": Both("再開すると", "What resuming does"),
-        "continue": Both(
-            "学習 {run} をそのまま続けます（エポック {epoch} → {total}）。"
-            "中断しなかった場合と同じ結果になります。",
-            "Run {run} goes on as it was (epoch {epoch} → {total}), to the same result as if it"
-            " had not been interrupted.",
+        "dataset": Both("データセット", "Data set"),
+        "tune": Both("微調整（重みだけを引き継ぐ）", "Fine-tune (take over the weights only)"),
+        "tune_help": Both(
+            "オプティマイザ、スケジュール、エポックは最初から始まります。"
+            "別のデータセットでは常に微調整になります。",
+            "Optimizer, schedule and epochs begin anew. On another data set it is always so.",
         ),
-        "continue_nearly": Both(
-            "学習 {run} を続けます（エポック {epoch} → {total}）。"
-            "下の「近似」のため、末尾のビットが異なることがあります。",
-            "Run {run} goes on (epoch {epoch} → {total}); because of what is approximate below,"
-            " the last bits may differ.",
+        "schedule": Both("学習率のスケジュール", "Learning-rate schedule"),
+        "stretch": Both(
+            "{total} エポックに引き伸ばす（学習率が変わり、分岐します）",
+            "stretch it to {total} epochs (the rate changes, and it branches)",
         ),
-        "branch": Both(
-            "このチェックポイントから新しい学習に分岐します（エポック {epoch} → {total}）。"
-            "元の学習 {run} はそのまま残ります。",
-            "A new run branches off this checkpoint (epoch {epoch} → {total}). Run {run} stays"
-            " as it is.",
+        "extend": Both(
+            "{before} エポックのまま、その後は最後の学習率で続ける",
+            "leave it at {before} epochs, and go on at its last rate",
         ),
-        "fresh": Both(
-            "このチェックポイントは使わず、最初から学習します。",
-            "The training begins anew, without this checkpoint.",
-        ),
-        "finished": Both(
-            "この学習は完了していて、続けるエポックがありません。追加エポック数を増やしてください。",
-            "This training is complete, and no epoch is left. Ask for more epochs.",
-        ),
-        "component": Both("項目", "Part"),
-        "verdict": Both("復元", "Restored"),
-        "why": Both("理由", "Why"),
-        "exact": Both(":green-badge[✔ 正確]", ":green-badge[✔ exact]"),
-        "approximate": Both(":orange-badge[≈ 近似]", ":orange-badge[≈ approximate]"),
-        "lost": Both(":red-badge[✘ 失われる]", ":red-badge[✘ lost]"),
-        "differences": Both("変わる設定", "Settings that change"),
-        "no_differences": Both("変わる設定はありません。", "No setting changes."),
-        "setting": Both("設定", "Setting"),
-        "old": Both("元の値", "Before"),
-        "new": Both("新しい値", "After"),
-        "effect": Both("結果", "Result"),
-        "changes": Both("変わる", "changes"),
-        "same": Both("変わらない", "stays the same"),
+        "more": Both("詳細設定", "Further settings"),
+        "training": Both("学習", "Training"),
+        "data": Both("データ", "Data"),
         "resume": Both(
             "🔄 このチェックポイントから学習を再開", "🔄 Resume training from this checkpoint"
         ),
@@ -84,24 +72,24 @@ say = speaker(
 class Asked:
     """What the form holds; None is as the run has it."""
 
+    dataset: str
     additional_epochs: int
     batch_size: int | None
     lightweight: bool
     limit_samples: int | None
-    unlimited: bool
-    """Whether a limit that the run has is to be taken off."""
+    fine_tune: bool | None
+    overrides: dict[str, Any]
 
     def options(self, checkpoint: str) -> ResumeOptions:
-        options: ResumeOptions = {
+        return {
             "specific_checkpoint": checkpoint,
             "additional_epochs": self.additional_epochs,
             "batch_size": self.batch_size,
             "lightweight": self.lightweight,
             "limit_samples": self.limit_samples,
+            "fine_tune": self.fine_tune,
+            "overrides": self.overrides,
         }
-        if self.unlimited:
-            options["overrides"] = {"training.limit_samples": None}
-        return options
 
 
 @st.fragment
@@ -112,15 +100,15 @@ def section(details: CheckpointDetails) -> None:
     options = asked.options(f"{details.run_id}/{details.name}")
     possible = False
     with st.container(border=True):
-        st.markdown(f"**{say('preview')}**")
+        st.markdown(f"**{preview_view.say('preview')}**")
         with refusals():
-            plan = client().preview(details.model_name, details.dataset_name, **options)
-            _show(plan, details)
+            plan = client().preview(details.model_name, asked.dataset, **options)
+            preview_view.show(plan)
             possible = plan.mode != "finished"
     if st.button(say("resume"), type="primary", disabled=not possible, key="resume_here"):
         started = False
         with refusals():
-            client().resume(details.model_name, details.dataset_name, **options)
+            client().resume(details.model_name, asked.dataset, **options)
             started = True
         if started:
             places.go("main")
@@ -132,6 +120,7 @@ def _form(details: CheckpointDetails) -> Asked:
     limited: int | None = training.get("limit_samples")
     left = planned - details.epoch if isinstance(planned, int) else 0
     own = f"{details.run_id}/{details.name}"  # every checkpoint begins with its own settings
+    config = offers()
     first, second, third, fourth = st.columns(4, vertical_alignment="bottom")
     more = first.number_input(
         say("epochs"), 1, MOST_EPOCHS, max(left, 1), key=f"resume_epochs {own}"
@@ -148,48 +137,120 @@ def _form(details: CheckpointDetails) -> Asked:
     light = fourth.toggle(
         say("light"), help=say("light_help", count=LIGHT_SAMPLES), key=f"resume_light {own}"
     )
-    epoch, total = figures.count(details.epoch), figures.count(details.epoch + more)
-    grids.note(say("epochs_help", epoch=epoch, total=total))
+    first, second, third = st.columns([1, 1, 2], vertical_alignment="bottom")
+    overrides: dict[str, Any] = {}
+    with first:
+        _rate(training, own, overrides)
+    with second:
+        dataset = _dataset(details, config, own)
+    other = dataset != details.dataset_name
+    tune = third.toggle(
+        say("tune"),
+        key=f"resume_tune {own} {other}",
+        value=other,
+        disabled=other,
+        help=say("tune_help"),
+    )
+    words = "tuning_help" if tune else "epochs_help"
+    epoch, total = (
+        figures.count(details.epoch),
+        figures.count(more + (0 if tune else details.epoch)),
+    )
+    grids.note(say(words, epoch=epoch, total=total))
+    if not tune:
+        _schedule(training, details.epoch + more, own, overrides)
+    if config is not None:
+        _further(details, dataset, config, overrides)
+    if limit is None and limited is not None and not light:
+        overrides["training.limit_samples"] = None
     return Asked(
+        dataset=dataset,
         additional_epochs=more,
         batch_size=size if size != batch else None,
         lightweight=light,
         limit_samples=limit if limit != limited else None,
-        unlimited=limit is None and limited is not None and not light,
+        fine_tune=True if tune and not other else None,
+        overrides=overrides,
     )
 
 
-def _show(plan: Preview, details: CheckpointDetails) -> None:
-    _tell_mode(plan, details)
-    if plan.components:
-        rows = [
-            (preview_words.part(one), say(one.verdict), preview_words.why(one))
-            for one in plan.components
-        ]
-        grids.listed((say("component"), say("verdict"), say("why")), rows)
-    if not plan.differences:
-        if plan.components:
-            grids.note(say("no_differences"))
+def _rate(training: dict[str, Any], own: str, overrides: dict[str, Any]) -> None:
+    known = training.get("learning_rate")
+    rate = st.number_input(
+        say("rate"),
+        0.0,
+        None,
+        float(known) if isinstance(known, int | float) else 1e-3,
+        format="%g",
+        key=f"resume_rate {own}",
+    )
+    if rate and rate != known:
+        overrides["training.learning_rate"] = rate
+
+
+def _dataset(details: CheckpointDetails, config: Config | None, own: str) -> str:
+    names = list(config.datasets) if config is not None else []
+    if details.dataset_name not in names:
+        names.insert(0, details.dataset_name)
+    place = names.index(details.dataset_name)
+    return st.selectbox(say("dataset"), names, place, key=f"resume_dataset {own}")
+
+
+def _schedule(training: dict[str, Any], total: int, own: str, overrides: dict[str, Any]) -> None:
+    """Where a schedule depends on the epochs and there will be more: what becomes of it."""
+    options: dict[str, Any] = training.get("scheduler_options") or {}
+    before = options.get("schedule_epochs") or training.get("num_epochs")
+    if training.get("scheduler") not in BY_LENGTH or not isinstance(before, int) or total <= before:
         return
-    st.markdown(f"**{say('differences')}**")
-    changed = [
-        (f"`{one.key}`", leaves.shown(one.old), leaves.shown(one.new),
-         say("changes" if one.changes_result else "same"))
-        for one in plan.differences
-    ]  # fmt: skip
-    heads = (say("setting"), say("old"), say("new"), say("effect"))
-    grids.listed(heads, changed)
+    kept = options.get("schedule_epochs") is not None
+    choice = st.radio(
+        say("schedule"),
+        ["stretch", "extend"],
+        int(kept),
+        format_func=lambda name: say(name, total=total, before=before),
+        key=f"resume_schedule {own}",
+    )
+    if choice == "extend" and not kept:
+        overrides["training.scheduler_options.schedule_epochs"] = before
+    elif choice == "stretch" and kept:
+        overrides["training.scheduler_options.schedule_epochs"] = None
 
 
-def _tell_mode(plan: Preview, details: CheckpointDetails) -> None:
-    values = {"run": details.run_id, "epoch": plan.epoch, "total": plan.total_epochs}
-    if plan.mode == "continue":
-        exact = all(one.verdict == "exact" for one in plan.components)
-        key, kind = ("continue", st.success) if exact else ("continue_nearly", st.info)
-        kind(say(key, **values), icon="▶️")
-    elif plan.mode == "branch":
-        st.info(say("branch", **values), icon="🌿")
-    elif plan.mode == "fresh":
-        st.warning(say("fresh"), icon="🆕")
-    else:
-        st.warning(say("finished"), icon="🏁")
+def _further(
+    details: CheckpointDetails,
+    dataset: str,
+    config: Config,
+    overrides: dict[str, Any],
+) -> None:
+    """All other settings of the training and of the data, only made while somebody looks."""
+    own = f"{details.run_id}/{details.name}"
+    plugin = config.datasets.get(dataset)
+    same = dataset == details.dataset_name
+    values: Any = details.config.get("dataset") if same else plugin and plugin.settings
+    known = setting_words.PLUGINS.get(dataset) if plugin and plugin.builtin else None
+    forms = {
+        "training.": Form(
+            f"resume {own}/training.",
+            config.training_schema,
+            details.config.get("training") or {},
+            (*NOT_ASKED, "learning_rate"),
+            setting_words.TRAINING,
+        ),
+        f"datasets.{dataset}.": Form(
+            f"resume {own}/{dataset}.",
+            plugin.json_schema if plugin is not None else None,
+            values or {},
+            words=known,
+        ),
+    }
+    opened = st.expander(say("more"), key=f"resume_more {own}", on_change="rerun")
+    if opened.open:
+        with opened:
+            for tab, form in zip(
+                st.tabs([say("training"), say("data")]), forms.values(), strict=True
+            ):
+                with tab:
+                    form.draw()
+    for head, form in forms.items():
+        for path, value in form.changed().items():
+            overrides.setdefault(head + path, value)

@@ -9,7 +9,7 @@ import streamlit as st
 
 from tsuzuku.core.answers import CheckpointDetails, CheckpointInfo, Config, PluginInfo, Status
 from tsuzuku.core.errors import NotFound
-from tsuzuku.dashboard import buttons, notice, places, redraw, tasks, typed
+from tsuzuku.dashboard import buttons, notice, places, preview_view, redraw, tasks, typed
 from tsuzuku.dashboard.choice import MODEL, Choice, full_name
 from tsuzuku.dashboard.connection import client, refusals
 from tsuzuku.dashboard.offers import offers, readable
@@ -91,6 +91,7 @@ def _controls(place: places.Place) -> None:
             choice = _from_checkpoint(choice)
             _settings(choice)
             _further(choice)
+            _preview(choice)
         # drawn while plug-ins are still being read, too: what is clicked where there is no such
         # button would be forgotten, and a training can be stopped at any time
         buttons.draw(
@@ -255,3 +256,14 @@ def _further(choice: Choice) -> None:
             typed.forget(choice.scope)
             typed.forget(f"{choice.dataset}/")
             redraw.fragment()
+
+
+def _preview(choice: Choice) -> None:
+    """What resuming with these settings would do; only asked for while somebody looks at it."""
+    if choice.checkpoint is None:
+        return
+    opened = st.expander(preview_view.say("preview"), key="preview", on_change="rerun")
+    if opened.open:
+        with opened, refusals():
+            options = choice.resume_options()
+            preview_view.show_narrow(client().preview(choice.model, choice.dataset, **options))
