@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from browsing import overflowing, picture, settled, show
+from browsing import api, overflowing, picture, settled, show
 from servers import Served, serving
 from trainings import epochs, make_slow_workspace, start, stop
 
@@ -52,6 +52,33 @@ def test_a_picture_of_each_page(page: Page, served: Served, tmp_path: Path, lang
         assert overflowing(page) == 0
         assert page.evaluate(CUT_OFF) == []
         assert target.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("language", ["ja", "en"] if REAL else ["ja"])
+def test_a_picture_of_a_preview(page: Page, served: Served, tmp_path: Path, language: str) -> None:
+    """The form that resumes, with a learning rate of its own and a longer training."""
+    words = {"ja": ("学習率", "追加エポック数"), "en": ("Learning rate", "More epochs")}[language]
+    page.set_viewport_size({"width": 1440, "height": 2400})
+    newest = api(served.url, "/api/checkpoints")["checkpoints"][0]
+    name = f"{newest['run_id']}/{newest['name']}"
+    show(page, f"{served.url}/checkpoints?lang={language}&checkpoint={name}")
+    main = page.get_by_test_id("stMain")
+    for label, value in zip(words, ("0.0005", "3"), strict=True):
+        field = main.get_by_role("spinbutton", name=label)
+        field.fill(value)
+        field.press("Enter")
+    expect(main.get_by_role("cell", name="training.learning_rate")).to_be_visible()
+    expect(main.get_by_role("cell", name="training.num_epochs")).to_be_visible()
+    settled(page)
+    top = main.get_by_role("spinbutton", name=words[1]).bounding_box()
+    bottom = page.locator(".st-key-resume_here").bounding_box()
+    assert top is not None
+    assert bottom is not None
+    target = (DOCS / "images" if REAL else tmp_path) / f"preview.{language}.png"
+    height = bottom["y"] + bottom["height"] - top["y"] + 60
+    clip = {"x": top["x"] - 24, "y": top["y"] - 44, "width": 1440 - top["x"], "height": height}
+    page.screenshot(path=target, clip=clip)
+    assert page.evaluate(CUT_OFF) == []
 
 
 def _look(page: Page, name: str) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class Survey:
 
     files: tuple[File, ...]
     contents: str
+    root: str = field(default="", compare=False)
 
     def summary(self) -> dict[str, Any]:
         """What a checkpoint's metadata hold of it."""
@@ -117,13 +118,14 @@ _known_contents = lru_cache(maxsize=8)(_contents)
 
 def survey(root: Path) -> Survey:
     files = listed(root)
-    return Survey(files, _contents(root, files))
+    return Survey(files, _contents(root, files), str(root))
 
 
 def keep(run: RunDir, found: Survey) -> None:
     """Write the list into the run's folder, so that a preview can name what has changed."""
     rows = [[file.name, file.size, file.mtime] for file in found.files]
-    text = json.dumps({"contents": found.contents, "files": rows}, ensure_ascii=False)
+    tree = {"root": found.root, "contents": found.contents, "files": rows}
+    text = json.dumps(tree, ensure_ascii=False)
     write_atomically(run.data_files, gzip.compress(text.encode(), 6, mtime=0))
 
 
@@ -134,7 +136,7 @@ def kept(run: RunDir) -> Survey | None:
         if not is_tree(tree):
             return None
         files = tuple(File(str(n), int(s), int(t)) for n, s, t in tree["files"])
-        return Survey(files, str(tree["contents"]))
+        return Survey(files, str(tree["contents"]), str(tree.get("root", "")))
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 

@@ -329,10 +329,12 @@ def _compared_data(
     config: Any = checkpoint.info.get("config")
     defaults: Any = config.get("dataset") if is_tree(config) else None
     known = defaults if is_tree(defaults) and "path" not in old.dataset else {}
-    path = new.dataset.get("path", known.get("path"))
+    path = new.dataset.get("path") or known.get("path")
     summary = checkpoint.info["metadata"].get("data_files", UNKNOWN)
     if not isinstance(path, str) and not is_tree(summary):
         return None
+    if path is None and new.dataset == old.dataset and (before := data_files.kept(run)):
+        path = before.root or None  # where the data set itself found them
     if not isinstance(path, str):
         return data_files.Comparison(None, "Its files lie where only the data set knows.")
     return data_files.compared(run, summary, workspace.root / Path(path).expanduser())

@@ -51,12 +51,12 @@ say = speaker(
         ),
         "schedule": Both("学習率のスケジュール", "Learning-rate schedule"),
         "stretch": Both(
-            "{total} エポックに引き伸ばす（学習率が変わり、分岐します）",
-            "stretch it to {total} epochs (the rate changes, and it branches)",
+            "新しいエポック数に引き伸ばす（学習率が変わり、分岐します）",
+            "stretch it to the new number of epochs (the rate changes, and it branches)",
         ),
         "extend": Both(
-            "{before} エポックのまま、その後は最後の学習率で続ける",
-            "leave it at {before} epochs, and go on at its last rate",
+            "これまでの長さのまま、その後は最後の学習率で続ける",
+            "leave it as long as it is, and go on at its last rate",
         ),
         "more": Both("詳細設定", "Further settings"),
         "training": Both("学習", "Training"),
@@ -207,7 +207,7 @@ def _schedule(training: dict[str, Any], total: int, own: str, overrides: dict[st
         say("schedule"),
         ["stretch", "extend"],
         int(kept),
-        format_func=lambda name: say(name, total=total, before=before),
+        format_func=say,
         key=f"resume_schedule {own}",
     )
     if choice == "extend" and not kept:
