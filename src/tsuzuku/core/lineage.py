@@ -136,8 +136,10 @@ def resumes(store: Store, parts: Sequence[Segment]) -> list[Resume]:
     found: list[Resume] = []
     for part in parts:
         for attempt in store.attempts(part.run_id):
-            beyond = part.until is not None and attempt.start_step > part.until
-            if attempt.resumed_from is not None and not beyond:
+            # one that went on from the branch's own checkpoint is of the other history as well
+            beyond = part.until is not None and attempt.start_step >= part.until
+            # and one that has noted no step has not loaded its checkpoint
+            if attempt.resumed_from is not None and attempt.start_step > 0 and not beyond:
                 found.append(
                     Resume(
                         step=attempt.start_step,
