@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 from rich.cells import cell_len
 
+from tsuzuku.cli import main
 from tsuzuku.cli.tree import lines
 from tsuzuku.core.lineage_answers import Branch, Lineage, Relative
 
@@ -56,3 +60,11 @@ def test_a_family_is_drawn() -> None:
 def test_no_line_is_wider_than_the_terminal() -> None:
     for width in (30, 41, 80):
         assert max(cell_len(line.plain) for line in lines(FAMILY, width)) <= width
+
+
+def test_a_status_is_not_for_families(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.yaml").write_text("{}")
+    assert main(["-w", str(tmp_path), "runs", "--tree", "--status", "failed"]) == 2
+    assert "--status does not go with --tree." in capsys.readouterr().err
+    assert main(["-w", str(tmp_path), "runs", "--tree"]) == 0
+    assert "No runs yet." in capsys.readouterr().out

@@ -122,6 +122,29 @@ def test_an_ancestor_whose_checkpoint_is_gone(store: Store) -> None:
     assert [(m.run_id, m.step) for m in marks] == [(new, 5), (new, 7)]
 
 
+def test_an_ancestor_that_was_deleted_is_left_out(store: Store) -> None:
+    run_id = name(7)
+    put_run(store, run_id, "2020-01-01_00-00-00/5.pt")
+    put_attempt(store, run_id, 1, 5, "2020-01-01_00-00-00/5.pt")
+    assert [s.run_id for s in lineage.segments(store, run_id)] == [run_id]
+
+
+def test_an_ancestor_counts_up_to_the_earliest_branch_below_it(store: Store) -> None:
+    """A branch of a step before its own beginning is only in edited data."""
+    old, new, last = name(8), name(9), name(10)
+    put_run(store, old)
+    put_run(store, new, put_checkpoint(store, old, 10))
+    put_run(store, last, put_checkpoint(store, new, 5))
+    store.add_points(old, "loss", range(1, 21), [1.0] * 20)
+    store.add_points(new, "loss", range(11, 21), [2.0] * 10)
+    store.add_points(last, "loss", range(6, 9), [3.0] * 3)
+    parts = lineage.segments(store, last)
+    assert lineage.curve(store, parts, "loss", 100).step == list(range(1, 9))
+    assert [(t.run_id, t.step[0]) for t in lineage.tails(store, parts, "loss", 100)] == [
+        (old, 6), (new, 11)
+    ]  # fmt: skip
+
+
 def test_what_an_ancestor_did_after_the_branch_is_not_marked(store: Store) -> None:
     old, new = name(3), name(4)
     put_run(store, old)

@@ -180,6 +180,7 @@ def _lane(made: Any, run: Relative, row: int, colour: str | None) -> None:
             "color": colour or QUIET,
             "size": [12 if mark.is_best else 8 for mark in marks],
             "symbol": [_symbol(mark) for mark in marks],
+            "opacity": 1,
         },
         text=[escape(_told(mark)) for mark in marks],
         hovertemplate="%{text}<extra></extra>",
