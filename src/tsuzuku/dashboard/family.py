@@ -19,7 +19,7 @@ from tsuzuku.dashboard.connection import client
 from tsuzuku.dashboard.run_list import Items
 from tsuzuku.dashboard.words import Both, speaker
 
-MOST = 40
+MOST = 24
 """Lanes of a picture; of a larger family those nearest to the runs that are looked at."""
 LANE = 66
 """Pixels."""
