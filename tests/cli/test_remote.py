@@ -103,6 +103,7 @@ def test_listings_are_the_same_from_here_and_there(
         ("runs",),
         ("runs", "--status", "completed", "--model", "tiny"),
         ("runs", "--status", "failed"),
+        ("runs", "--tree"),
         ("status",),
         ("checkpoints",),
         ("checkpoints", "--model", "another"),

@@ -64,6 +64,11 @@ def test_what_there_is_can_be_read(client: Client) -> None:
     curves = client.metrics(run.run_id, keys=["val_loss"], lineage=False).curves
     assert curves["val_loss"].step == [7, 14, 21]
     assert len(client.checkpoints(run_id=run.run_id).checkpoints) == 3
+    (alone,) = client.lineage(run.run_id).runs
+    assert (alone.branch, alone.attempts[0].from_step, alone.attempts[0].to_step) == (None, 0, 21)
+    assert [(mark.epoch, mark.there) for mark in alone.checkpoints] == [
+        (n, True) for n in (1, 2, 3)
+    ]
     assert client.checkpoints(limit=1, offset=1).checkpoints[0].epoch == 2
     assert {m.kind for m in client.models().models} == {"best", "final"}
     assert "noise" in [d.name for d in client.datasets(details=False).datasets]
@@ -127,6 +132,7 @@ def test_files_arrive_whole_or_not_at_all(client: Client, tmp_path: Path) -> Non
 
 CALLS: list[tuple[Callable[[Client], Any], type[TsuzukuError], str]] = [
     (lambda c: c.run("2020-01-01_00-00-00"), NotFound, "not_found"),
+    (lambda c: c.lineage("2020-01-01_00-00-00"), NotFound, "not_found"),
     (lambda c: c.stop(), NotFound, "not_running"),
     (lambda c: c.start("tinny", "noise"), WrongInput, "unknown_model"),
     (lambda c: c.start("tiny", "noise", overrides={"batch_sise": 1}), WrongInput, "bad_setting"),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from histories import Trained, World
 from tsuzuku.core import lineage
-from tsuzuku.core.schemas import Attempt, Checkpoint, Run
+from tsuzuku.core.schemas import Attempt, Checkpoint, Curve, Run
 from tsuzuku.core.store import Store
 
 Plan = list[tuple[int, int, int]]
@@ -52,6 +54,8 @@ FAMILY = st.lists(
     st.tuples(st.integers(0, 9), st.integers(1, 30), st.integers(0, 40)), min_size=1, max_size=6
 )
 _COUNT = iter(range(10**9))
+EVERYTHING = 10**6
+"""More points than there are."""
 
 
 def grown(store: Store, family: Plan) -> tuple[list[str], list[dict[int, float]]]:
@@ -115,7 +119,30 @@ def test_an_ancestor_whose_checkpoint_is_gone(store: Store) -> None:
     found = lineage.curve(store, parts, "loss", 100, None, 7)
     assert found.value == [1.0] * 5 + [2.0] * 2
     marks = lineage.resumes(store, parts)
-    assert [(m.run_id, m.step) for m in marks] == [(new, 0), (new, 5), (new, 7)]
+    assert [(m.run_id, m.step) for m in marks] == [(new, 5), (new, 7)]
+
+
+def test_an_ancestor_that_was_deleted_is_left_out(store: Store) -> None:
+    run_id = name(7)
+    put_run(store, run_id, "2020-01-01_00-00-00/5.pt")
+    put_attempt(store, run_id, 1, 5, "2020-01-01_00-00-00/5.pt")
+    assert [s.run_id for s in lineage.segments(store, run_id)] == [run_id]
+
+
+def test_an_ancestor_counts_up_to_the_earliest_branch_below_it(store: Store) -> None:
+    """A branch of a step before its own beginning is only in edited data."""
+    old, new, last = name(8), name(9), name(10)
+    put_run(store, old)
+    put_run(store, new, put_checkpoint(store, old, 10))
+    put_run(store, last, put_checkpoint(store, new, 5))
+    store.add_points(old, "loss", range(1, 21), [1.0] * 20)
+    store.add_points(new, "loss", range(11, 21), [2.0] * 10)
+    store.add_points(last, "loss", range(6, 9), [3.0] * 3)
+    parts = lineage.segments(store, last)
+    assert lineage.curve(store, parts, "loss", 100).step == list(range(1, 9))
+    assert [(t.run_id, t.step[0]) for t in lineage.tails(store, parts, "loss", 100)] == [
+        (old, 6), (new, 11)
+    ]  # fmt: skip
 
 
 def test_what_an_ancestor_did_after_the_branch_is_not_marked(store: Store) -> None:
@@ -138,3 +165,75 @@ def test_a_circle_of_parents_ends(store: Store) -> None:
     put_run(store, other, f"{one}/1.pt")
     assert [s.run_id for s in lineage.segments(store, one)] == [other, one]
     assert [s.run_id for s in lineage.segments(store, "nobody")] == ["nobody"]
+
+
+ACT = st.tuples(
+    st.sampled_from(["train", "train", "kill", "branch", "branch", "delete"]),
+    st.integers(0, 9),
+    st.integers(1, 60),
+    st.sampled_from([1, 7, 20, 33]),
+    st.integers(1, 12),
+    st.sampled_from([1, 1, 1, 10]),
+)
+
+
+@given(st.lists(ACT, min_size=2, max_size=9), st.integers(8, 40))
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_the_joined_curve_is_what_was_trained(
+    store: Store, acts: list[tuple[str, int, int, int, int, int]], points: int
+) -> None:
+    world = World(store)
+    world.attempt(world.runs[0], 45, 10, 0, 1)
+    for kind, which, steps, every, lost, interval in acts:
+        run: Trained | None = world.runs[which % len(world.runs)]
+        assert run is not None
+        if kind == "delete":
+            world.delete(run, steps)
+            continue
+        if kind == "branch":
+            run = world.branch(run, steps)
+        if run is not None:
+            world.attempt(run, steps, every, lost if kind == "kill" else 0, interval)
+    for run in world.runs:
+        parts = lineage.segments(store, run.run_id)
+        assert [p.run_id for p in parts] == [*(a.run_id for a, _ in run.ancestors), run.run_id]
+        for key in run.own:
+            whole = run.whole(key)
+            check(lineage.curve(store, parts, key, EVERYTHING), whole, EVERYTHING)
+            check(lineage.curve(store, parts, key, points), whole, points)
+            abandoned = {
+                ancestor.run_id: {s: v for s, v in ancestor.own[key].items() if s > at}
+                for ancestor, at in run.ancestors
+            }
+            abandoned = {name: tail for name, tail in abandoned.items() if tail}
+            for most in (EVERYTHING, points):
+                tails = lineage.tails(store, parts, key, most)
+                assert [tail.run_id for tail in tails] == list(abandoned)
+                for tail in tails:
+                    check(tail, abandoned[tail.run_id], most)
+        marks = [(run.run_id, step) for run, step in marked(run)]
+        assert [(m.run_id, m.step) for m in lineage.resumes(store, parts)] == marks
+
+
+def marked(run: Trained) -> Iterator[tuple[Trained, int]]:
+    for ancestor, at in run.ancestors:
+        yield from ((ancestor, step) for step in ancestor.starts if step < at)
+    yield from ((run, step) for step in run.starts)
+
+
+def check(found: Curve, expected: Mapping[int, float], most: int) -> None:
+    """Every point is in one bucket, which knows its minimum, maximum and mean."""
+    assert len(found.step) <= most
+    assert found.step == sorted(set(found.step))
+    if most == EVERYTHING:
+        assert dict(zip(found.step, found.value, strict=True)) == expected
+        return
+    left = sorted(expected)
+    bounds = [*found.step, math.inf][1:]
+    buckets = zip(bounds, found.value, found.min, found.max, strict=True)
+    for first, (end, value, low, high) in zip(found.step, buckets, strict=True):
+        inside = [expected[step] for step in left if first <= step < end]
+        assert inside, f"nothing was trained in the bucket of step {first}"
+        assert (low, high) == (min(inside), max(inside))
+        assert value == pytest.approx(sum(inside) / len(inside))
+    assert not left or (found.step and found.step[0] <= left[0])

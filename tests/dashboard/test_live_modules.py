@@ -263,6 +263,43 @@ def test_marks_keep_their_labels_apart(modules: Page) -> None:
     assert text == "R &lt;b&gt;10&lt;/b&gt;"
 
 
+def test_a_tail_begins_where_the_histories_part(modules: Page) -> None:
+    code = """
+    const { tailed } = await import('/chart.js');
+    const shown = { step: [1, 2, 3, 10, 11], value: [1, 2, 3, 10, 11] };
+    const curve = { step: [4, 5], value: [4, 5] };
+    const tail = (after, weight) => tailed(shown, { runId: 'r', after, curve }, weight);
+    return [tail(3, 0), tail(0, 0), tail(3, 0.5).value[0]];
+    """
+    after, before, smooth = run(modules, code)
+    assert (after["step"], after["value"]) == ([3, 4, 5], [3, 4, 5])
+    assert before["step"] == [4, 5]
+    assert smooth == pytest.approx((1 + 2 * 2 + 4 * 3) / 7), "it goes on from the smoothed curve"
+
+
+def test_tails_are_faint_and_have_one_entry_in_the_legend(modules: Page) -> None:
+    code = """
+    const { drawing } = await import('/figure.js');
+    const theme = { train: '#112233', validation: '#445566', text: '#000000' };
+    const words = { metric_loss: 'L', metric_val_loss: 'V', tails: 'left', tail_of: 'of {run}' };
+    const home = { theme, words, settings: { smoothing: 0, log: false }, runId: 'x' };
+    const values = { step: [1, 2], value: [1, 1], min: [1, 1], max: [1, 1], smooth: [1, 1] };
+    const tails = [{ runId: '<b>', step: [2, 3], value: [1, 9] }];
+    const curves = [{ key: 'loss', ...values, tails }, { key: 'val_loss', ...values, tails }];
+    const { data, layout } = drawing(home, 'loss', curves, 600);
+    return [data.map((t) => [t.name, t.showlegend, t.line.color]), data[0].hovertemplate, layout];
+    """
+    traces, hover, layout = run(modules, code)
+    assert traces[:2] == [
+        ["left", True, "rgba(17,34,51,0.5)"],
+        ["left", False, "rgba(68,85,102,0.5)"],
+    ]
+    assert [name for name, *_ in traces[2:]] == ["L", "V"]
+    assert "of &lt;b&gt;" in hover
+    assert layout["showlegend"] is True
+    assert "range" not in layout["yaxis"], "a curve that stands still makes room for its tail"
+
+
 def test_colours_are_read_as_css_writes_them(modules: Page) -> None:
     code = "const t = await import('/theme.js'); return given.map((c) => [t.parts(c), t.isDark(c)])"
     found = run(modules, code, ["#0e1117", "#fff", "rgb(10, 20, 30)", "rgba(250,250,250,0.5)"])

@@ -55,6 +55,11 @@ def button(main: Locator, name: str) -> Locator:
     return main.get_by_role("button", name=name, exact=True)
 
 
+def curves(main: Locator) -> Locator:
+    """The chart of the comparison; above it is the family's."""
+    return main.locator(".st-key-compare_chart").get_by_test_id("stPlotlyChart")
+
+
 def test_one_run_is_looked_into(page: Page, served: Served, pair: tuple[str, str]) -> None:
     first, second = pair
     main = opened(page, served)
@@ -98,7 +103,7 @@ def test_runs_are_compared(page: Page, served: Served, pair: tuple[str, str]) ->
     choose(page, 0)
     choose(page, 1)
     expect(main.get_by_role("heading", name="📊 2 件の比較")).to_be_visible()
-    chart = main.get_by_test_id("stPlotlyChart")
+    chart = curves(main)
     expect(chart).to_contain_text(first)
     expect(chart).to_contain_text(second)
     expect(main.get_by_text("training.batch_size")).to_be_visible()
@@ -150,7 +155,7 @@ def test_everybody_can_read_it(
 ) -> None:
     page.emulate_media(color_scheme=theme)
     main = opened(page, served, *pair, lang=lang)
-    expect(main.get_by_test_id("stPlotlyChart")).to_contain_text(pair[0])
+    expect(curves(main)).to_contain_text(pair[0])
     assert unreachable(page) == []
     assert overflowing(page) == 0
     page.set_viewport_size({"width": 400, "height": 800})
@@ -158,15 +163,30 @@ def test_everybody_can_read_it(
     assert overflowing(page) == 0
 
 
+PARENT = 9_997
+FAMILY = {PARENT: 0, 9_998: 40, 9_999: 60}
+"""Where each of them begins; all end at step 100."""
+
+
 @pytest.fixture(scope="module")
 def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Ten thousand runs, each with an attempt."""
+    """Ten thousand runs, each with an attempt; the newest two branched off the one before."""
     config = CONFIG.replace("language: en", "language: ja")
     root = make_workspace(tmp_path_factory.mktemp("crowded") / "workspace", config)
     with Store(Workspace(root).db) as store:
         for number in range(10_000):
             store.put_run(made(number))
             store.put_attempt(attempt(number))
+        for number, at in FAMILY.items():
+            if at:
+                parent = f"{named(PARENT)}/<i>epoch-{at}.pt"
+                store.put_attempt(attempt(number).model_copy(
+                    update={"resumed_from": parent, "start_step": at}
+                ))  # fmt: skip
+                store.update_run(named(number), parent=parent)
+            steps = range(at + 1, 101)
+            store.add_points(named(number), "loss", steps, [number + 1 / s for s in steps])
+            store.update_run(named(number), global_step=100)
     with serving(root) as served:
         yield served
 
@@ -214,6 +234,31 @@ def test_ten_thousand_rows(page: Page, crowded: Served) -> None:
     filtered = time.perf_counter() - before
     print(f"10,000 rows: drawn {drawn:.2f} s, filtered {filtered:.2f} s")
     assert max(drawn, filtered) < 10
+
+
+def test_two_branches_with_what_their_parent_did_after_them(page: Page, crowded: Served) -> None:
+    parent, one, other = map(named, FAMILY)
+    main = opened(page, crowded, one, other)
+    family = main.locator(".st-key-family_1").get_by_test_id("stPlotlyChart")
+    for text in (parent, f"▶ {one}", f"▶ {other}"):
+        expect(family).to_contain_text(text)
+    expect(family).to_contain_text("<i>epoch-40.pt（ステップ 40）から分岐（削除済み）")
+    left = f"分岐元のその後 {parent}"
+    expect(curves(main)).to_contain_text(left)
+    faint = (
+        curves(main)
+        .locator(".scatterlayer .trace")
+        .evaluate_all(
+            "traces => traces.filter((t) => t.style.opacity && t.style.opacity < 1).length"
+        )
+    )
+    assert faint == 2, "the rest of the parent, as seen from each branch"
+    assert unreachable(page) == []
+    main.get_by_text("分岐元のその後", exact=True).click()
+    expect(curves(main).filter(has_text=left)).to_have_count(0)
+    main = opened(page, crowded, one, parent)
+    expect(curves(main)).to_contain_text(one)
+    expect(curves(main)).not_to_contain_text(left)  # what is compared is drawn as a whole
 
 
 def test_steps_in_epochs_along_a_branch() -> None:

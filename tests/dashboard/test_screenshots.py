@@ -81,6 +81,34 @@ def test_a_picture_of_a_preview(page: Page, served: Served, tmp_path: Path, lang
     assert page.evaluate(CUT_OFF) == []
 
 
+if REAL:  # the tests of the page look at such a family themselves
+
+    @pytest.mark.parametrize("language", ["ja", "en"])
+    def test_a_picture_of_a_family(page: Page, served: Served, language: str) -> None:
+        """Two branches compared, where the workspace has them; else the old picture stays."""
+        branches = [run for run in api(served.url, "/api/lineage")["runs"] if run["depth"]]
+        if len(branches) < 2:
+            pytest.skip("There are no two branches.")
+        page.set_viewport_size({"width": 1440, "height": 2000})
+        chosen = f"{branches[0]['run_id']},{branches[-1]['run_id']}"
+        show(page, f"{served.url}/runs?lang={language}&run={chosen}")
+        expect(page.locator(".st-key-compare_chart .main-svg").first).to_be_visible()
+        settled(page)
+        top = page.locator(".st-key-family_1").bounding_box()
+        bottom = page.locator(".st-key-compare_chart").bounding_box()
+        assert top is not None
+        assert bottom is not None
+        page.screenshot(
+            path=DOCS / "images" / f"family.{language}.png",
+            clip={
+                "x": top["x"] - 8,
+                "y": top["y"] - 40,
+                "width": top["width"] + 16,
+                "height": bottom["y"] + bottom["height"] - top["y"] + 48,
+            },
+        )
+
+
 def _look(page: Page, name: str) -> None:
     """Until what is to be seen is there."""
     if name == "main":

@@ -73,7 +73,8 @@ def good_calls(home: House) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "GET /api/system", {}
     yield "GET /api/events", {"query": {"after": 0, "limit": 1000}}
     yield "GET /api/runs/{run_id}", run
-    yield "GET /api/runs/{run_id}/metrics", {**run, "query": {"points": 3}}
+    yield "GET /api/runs/{run_id}/metrics", {**run, "query": {"points": 3, "tails": True}}
+    yield "GET /api/lineage", {"query": {"run_id": run_id}}
     yield "GET /api/runs/{run_id}/log", {**run, "query": {"limit": 5}}
     yield "GET /api/checkpoints/{run_id}/{name}", one
     yield "GET /api/checkpoints/{run_id}/{name}/download", one

@@ -223,12 +223,15 @@ def runs(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="First make the database again from the run folders.")
     ] = False,
+    tree: Annotated[
+        bool, typer.Option("--tree", help="Show which run branched from which, and where.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List the runs, newest first."""
     from tsuzuku.cli.listings import runs as show
 
-    show(context.obj.source, model, dataset, status, rebuild, as_json)
+    show(context.obj.source, model, dataset, status, rebuild, tree, as_json)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Any
 
 from tsuzuku.cli.console import coloured, console, number, print_json, show, size, table, when
 from tsuzuku.cli.source import Source
+from tsuzuku.cli.tree import tree
 from tsuzuku.core.answers import Progress
 
 
@@ -16,6 +17,7 @@ def runs(
     dataset: str | None,
     status: str | None,
     rebuild: bool,
+    as_tree: bool,
     as_json: bool,
 ) -> None:
     if rebuild:
@@ -24,6 +26,9 @@ def runs(
             print(sentence, file=sys.stderr)
         if not as_json:
             console.print(f"The database was made again from {count} run folders.")
+    if as_tree:
+        tree(source, model, dataset, status, as_json)
+        return
     found = source.runs(model, dataset, status)
     if as_json:
         print_json([r.model_dump() for r in found])

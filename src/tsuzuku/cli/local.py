@@ -14,6 +14,8 @@ from tsuzuku.core.answers import CheckpointInfo, Preview, Progress, Pruned, RunI
 from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.downloadable import Making
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound
+from tsuzuku.core.family import lineage
+from tsuzuku.core.lineage_answers import Lineage
 from tsuzuku.core.preview import preview
 from tsuzuku.core.pruning import index_anew, prune_all
 from tsuzuku.core.resume import find_checkpoint, plan_resume
@@ -35,6 +37,10 @@ class Local:
                 self.workspace.true_status, store.runs(model_name=model, dataset_name=dataset)
             )
             return [_info(store, run) for run in found if status in (None, run.status)]
+
+    def lineage(self, model: str | None, dataset: str | None) -> Lineage:
+        with open_store(self.workspace) as store:
+            return lineage(self.workspace, store, model_name=model, dataset_name=dataset)
 
     def rebuild(self) -> tuple[int, list[str]]:
         from tsuzuku.core.rebuild import rebuild_from_folders

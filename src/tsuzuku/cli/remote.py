@@ -21,6 +21,7 @@ from tsuzuku.core.answers import (
 )
 from tsuzuku.core.downloadable import Making
 from tsuzuku.core.errors import NotFound, WrongInput
+from tsuzuku.core.lineage_answers import Lineage
 from tsuzuku.core.trees import Tree
 from tsuzuku.core.workspace import write_atomically
 
@@ -33,6 +34,9 @@ class Remote:
 
     def runs(self, model: str | None, dataset: str | None, status: str | None) -> list[RunInfo]:
         return self.client.runs(model, dataset, status).runs
+
+    def lineage(self, model: str | None, dataset: str | None) -> Lineage:
+        return self.client.lineage(model_name=model, dataset_name=dataset)
 
     def rebuild(self) -> tuple[int, list[str]]:
         raise WrongInput(

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from tsuzuku.core.answers import CheckpointInfo, Preview, Progress, Pruned, RunInfo
 from tsuzuku.core.downloadable import Making
+from tsuzuku.core.lineage_answers import Lineage
 from tsuzuku.core.trees import Tree
 
 
@@ -16,6 +17,8 @@ class Source(Protocol):
     and return the command's exit code."""
 
     def runs(self, model: str | None, dataset: str | None, status: str | None) -> list[RunInfo]: ...
+
+    def lineage(self, model: str | None, dataset: str | None) -> Lineage: ...
 
     def rebuild(self) -> tuple[int, list[str]]:
         """Make the database again: the number of runs, and a sentence for each left out."""

@@ -11,6 +11,7 @@ from tsuzuku.client.stream import Lost, patiently, stream
 from tsuzuku.client.transport import Transport
 from tsuzuku.core import answers as a
 from tsuzuku.core.errors import NotFound
+from tsuzuku.core.lineage_answers import Lineage
 from tsuzuku.core.schemas import FINAL, Event
 
 BEYOND = 10**15
@@ -59,6 +60,17 @@ class Watching:
         query |= {"limit": limit, "offset": offset}
         return self._call(a.RunList, "GET", "/api/runs", query=query)
 
+    def lineage(
+        self,
+        run_id: str | None = None,
+        model_name: str | None = None,
+        dataset_name: str | None = None,
+        limit: int | None = None,
+    ) -> Lineage:
+        """Which runs branched from which: of the whole workspace, or the family of one run."""
+        query = {"run_id": run_id, "model_name": model_name, "dataset_name": dataset_name}
+        return self._call(Lineage, "GET", "/api/lineage", query=query | {"limit": limit})
+
     def run(self, run_id: str) -> a.RunInfo:
         return self._call(a.RunInfo, "GET", f"/api/runs/{part(run_id)}")
 
@@ -70,10 +82,15 @@ class Watching:
         from_step: int | None = None,
         to_step: int | None = None,
         lineage: bool | None = None,
+        tails: bool | None = None,
     ) -> a.Metrics:
-        """Curves over the global step, joined with those of the runs that it branched from."""
+        """Curves over the global step, joined with those of the runs that it branched from.
+
+        With `tails` also what these have trained beyond the branch.
+        """
         query = {"keys": ",".join(keys) if keys is not None else None, "points": points}
         query |= {"from_step": from_step, "to_step": to_step, "lineage": lineage}
+        query |= {"tails": tails}
         path = f"/api/runs/{part(run_id)}/metrics"
         return self._call(a.Metrics, "GET", path, query=query)
 

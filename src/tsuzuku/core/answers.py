@@ -103,6 +103,16 @@ class Resume(Answer):
     resumed_from: str | None
 
 
+class Tail(Curve):
+    """What an ancestor has trained beyond the step at which it was branched from."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    run_id: str
+    after: int
+    """The global step of the branch."""
+
+
 class Metrics(Answer):
     run_id: str
     keys: list[str]
@@ -111,6 +121,9 @@ class Metrics(Answer):
     resumes: list[Resume]
     lineage: list[str]
     """The runs whose curves are joined, oldest first."""
+    tails: dict[str, list[Tail]] = {}
+    """Where they were asked for: by metric, what each ancestor has that is not joined, oldest
+    first."""
 
 
 class Events(Answer):

@@ -1,6 +1,7 @@
 """Curves along a run's history: joined with those of the runs that it branched from.
 
-A run that branched off at step N shows its ancestor's points up to N and its own after that.
+A run that branched off at step N shows its ancestor's points up to N and its own after that. What
+the ancestor trained beyond N belongs to another history: it is this one's tail.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tsuzuku.core.answers import Resume
+from tsuzuku.core.answers import Resume, Tail
 from tsuzuku.core.schemas import Curve
 from tsuzuku.core.store import Store
 
@@ -36,16 +37,19 @@ def segments(store: Store, run_id: str) -> list[Segment]:
     while current is not None and current not in seen:
         seen.add(current)
         run = store.run(current)
+        if run is None and chain:  # an ancestor that was deleted has nothing to show
+            break
         parent = run.parent if run else None
-        after = _branched_at(store, current, parent) if parent else -1
+        after = branched_at(store, current, parent) if parent else -1
         chain.append(Segment(current, after, until))
-        until = after
+        # nothing of an ancestor counts beyond the earliest branch below it
+        until = after if until is None else min(after, until)
         current = parent.rpartition("/")[0] if parent else None
     return chain[::-1]
 
 
-def _branched_at(store: Store, run_id: str, parent: str) -> int:
-    """The global step of the checkpoint that a run branched from."""
+def branched_at(store: Store, run_id: str, parent: str) -> int:
+    """The global step of the checkpoint that a run branched from; -1 if nobody knows it."""
     origin, _, name = parent.rpartition("/")
     found = store.checkpoints(run_id=origin, name=name, limit=1)
     if found:
@@ -90,6 +94,32 @@ def curve(
     return whole
 
 
+def tails(
+    store: Store,
+    parts: Sequence[Segment],
+    key: str,
+    points: int,
+    first: int | None = None,
+    last: int | None = None,
+) -> list[Tail]:
+    """What each ancestor trained beyond the branch, at most `points` buckets each, oldest first.
+
+    A tail of which nothing lies between `first` and `last` is left out, as is that of an ancestor
+    of which nobody knows where it was left.
+    """
+    found: list[Tail] = []
+    for part in parts:
+        if part.until is None or part.until < 0:
+            continue
+        low = max(part.until, part.after) + 1
+        piece = store.curve(
+            part.run_id, key, points=points, from_step=max(low, first or 0), to_step=last
+        )
+        if piece.step:
+            found.append(Tail(run_id=part.run_id, after=part.until, **piece.model_dump()))
+    return found
+
+
 def _shares(sizes: Sequence[int], points: int) -> list[int]:
     """How many of `points` buckets each piece gets, in proportion; at least one while they last."""
     total = sum(sizes)
@@ -106,8 +136,10 @@ def resumes(store: Store, parts: Sequence[Segment]) -> list[Resume]:
     found: list[Resume] = []
     for part in parts:
         for attempt in store.attempts(part.run_id):
-            beyond = part.until is not None and attempt.start_step > part.until
-            if attempt.resumed_from is not None and not beyond:
+            # one that went on from the branch's own checkpoint is of the other history as well
+            beyond = part.until is not None and attempt.start_step >= part.until
+            # and one that has noted no step has not loaded its checkpoint
+            if attempt.resumed_from is not None and attempt.start_step > 0 and not beyond:
                 found.append(
                     Resume(
                         step=attempt.start_step,

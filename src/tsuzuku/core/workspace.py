@@ -80,6 +80,20 @@ class Workspace:
             raise NotFound(f"There is no run {run_id!r}.", "`tsuzuku runs` lists them.")
         return RunDir(path)
 
+    def names_of_checkpoints(self, run_id: str) -> frozenset[str]:
+        """What is in a run's folder of checkpoints; nothing where there is no such folder.
+
+        For thousands of runs at once, of which a RunDir each would take longer than the look.
+        """
+        match = RUN_ID.fullmatch(run_id)
+        if match is None:
+            return frozenset()
+        try:
+            with os.scandir(f"{self.outputs}/{match[1]}/{match[2]}/checkpoints") as entries:
+                return frozenset(entry.name for entry in entries)
+        except OSError:
+            return frozenset()
+
     def run_dirs(self) -> Iterator[RunDir]:
         """Every run's folder, oldest first."""
         paths = [

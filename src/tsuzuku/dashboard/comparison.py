@@ -9,7 +9,7 @@ import streamlit as st
 
 from tsuzuku.core.answers import Metrics
 from tsuzuku.core.trees import Tree
-from tsuzuku.dashboard import epoch_axis, grids, leaves
+from tsuzuku.dashboard import curve_lines, epoch_axis, grids, leaves
 from tsuzuku.dashboard.connection import client
 from tsuzuku.dashboard.run_list import Items
 from tsuzuku.dashboard.words import Both, speaker
@@ -37,6 +37,7 @@ say = speaker(
         "step": Both("ステップ", "Step"),
         "epoch": Both("エポック", "Epoch"),
         "lineage": Both("分岐元もつなぐ", "Join ancestors"),
+        "tails": Both("分岐元のその後", "What was left behind"),
         "log": Both("対数目盛", "Log scale"),
         "no_metrics": Both(
             "選んだ学習には、まだ指標がありません。", "These runs have no metrics yet."
@@ -69,15 +70,22 @@ def _curves(runs: Items) -> None:
         st.info(say("no_metrics"), icon="📊")
         return
     usual = [known.index(key) for key in FIRST if key in known]
-    first, second, third, fourth = st.columns([3, 2, 2, 2], vertical_alignment="bottom")
+    first, second, third = st.columns([3, 2, 5], vertical_alignment="bottom")
     key = first.selectbox(say("metric"), known, usual[0] if usual else 0, key="compare_metric")
     axis = second.selectbox(say("axis"), ["step", "epoch"], key="compare_axis", format_func=say)
-    whole = third.toggle(say("lineage"), True, key="compare_lineage")
-    logarithmic = fourth.toggle(say("log"), key="compare_log")
+    with third.container(horizontal=True):
+        whole = st.toggle(say("lineage"), True, key="compare_lineage")
+        tails = st.toggle(say("tails"), True, key="compare_tails", disabled=not whole)
+        logarithmic = st.toggle(say("log"), key="compare_log")
     figure: Any = go.Figure()
+    compared = {run.run_id for run in runs}
     for run, colour in zip(runs, COLOURS, strict=False):
-        found = client().metrics(run.run_id, [key], POINTS, lineage=whole)
-        _draw(figure, found, key, axis == "epoch", colour)
+        found = client().metrics(run.run_id, [key], POINTS, lineage=whole, tails=tails)
+        # one that is compared itself is drawn whole anyway
+        left = [tail for tail in found.tails.get(key, []) if tail.run_id not in compared]
+        placed = _placed(found, axis)
+        curve_lines.tails(figure, left, found.curves.get(key), placed, colour)
+        curve_lines.joined(figure, found, key, placed, colour)
     figure.update_layout(
         height=440,
         margin={"l": 10, "r": 10, "t": 30, "b": 10},
@@ -90,28 +98,21 @@ def _curves(runs: Items) -> None:
     _st.plotly_chart(figure, key="compare_chart", config={"displaylogo": False})
 
 
-def _draw(figure: Any, found: Metrics, key: str, by_epoch: bool, colour: str) -> None:
-    curve = found.curves.get(key)
-    if curve is None:
-        return
-    places: list[Any] = _epochs(found, curve.step) if by_epoch else curve.step
-    few = len(curve.step) < 50
-    figure.add_scatter(
-        x=places,
-        y=curve.value,
-        name=found.run_id,
-        mode="lines+markers" if few else "lines",
-        line={"color": colour, "width": 2},
-        hovertemplate="%{y:.4g}",
-    )
-
-
-def _epochs(found: Metrics, steps: list[int]) -> list[float | None]:
-    known = [
-        epoch_axis.stretch(client().run(run_id), client().progress(run_id))
+def _placed(found: Metrics, axis: str) -> curve_lines.Placed:
+    """Where steps are on the axis; a run's own where it is named, else along the lineage."""
+    if axis == "step":
+        return lambda steps, _: steps
+    known = {
+        run_id: epoch_axis.stretch(client().run(run_id), client().progress(run_id))
         for run_id in found.lineage
-    ]
-    return epoch_axis.epochs(steps, [one for one in known if one is not None])
+    }
+
+    def placed(steps: list[int], until: str | None) -> list[Any]:
+        along = list(known)[: list(known).index(until) + 1] if until in known else list(known)
+        stretches = [one for run_id in along if (one := known[run_id]) is not None]
+        return epoch_axis.epochs(steps, stretches)
+
+    return placed
 
 
 def _settings(runs: Items) -> None:

@@ -16,6 +16,7 @@ export class Chart {
   constructor(home, name, title) {
     Object.assign(this, { home, name, title });
     this.curves = new Map();
+    this.tails = new Map(); // key -> [{runId, after, curve}]: what ancestors trained after the branch
     this.details = new Map();
     this.range = null; // the steps that are zoomed to
     this.drawn = 0;
@@ -80,7 +81,14 @@ export class Chart {
     const { home } = this;
     const curves = [...this.curves].map(([key, curve]) => {
       const shown = curve.with(this.details.get(key));
-      return { key, ...pick(shown), smooth: smoothed(shown.value, home.settings.smoothing) };
+      const { smoothing, tails } = home.settings;
+      const left = (tails && this.tails.get(key)) || [];
+      return {
+        key,
+        ...pick(shown),
+        smooth: smoothed(shown.value, smoothing),
+        tails: left.map((tail) => tailed(shown, tail, smoothing)),
+      };
     });
     const width = this.plot.clientWidth;
     const figure = drawing(home, this.name, curves.map((c) => ({ ...c, band: spread(c) })), width);
@@ -142,6 +150,15 @@ export class Chart {
     this.details = new Map(Object.entries(found.curves));
     this.changed();
   }
+}
+
+/** A tail that begins at the curve's last point before the branch, so that nothing lies between. */
+export function tailed(shown, { runId, after, curve }, weight) {
+  const first = shown.step.findIndex((at) => at > after);
+  const common = first < 0 ? shown.step.length : first;
+  const from = Math.max(0, common - 1);
+  const join = (name) => [...shown[name].slice(0, common), ...curve[name]];
+  return { runId, step: join("step").slice(from), value: smoothed(join("value"), weight).slice(from) };
 }
 
 function pick({ step, value, min, max }) {

@@ -14,7 +14,9 @@ export class Charts {
   /** `ask(query)` answers the run's metrics, or null where they cannot be had. */
   constructor(words, ask) {
     this.home = { words, ask, Plotly: null, runId: null, resumes: [], theme: {}, settings: null };
-    this.home.settings = { smoothing: remembered("smoothing", 0), log: remembered("log", false) };
+    this.home.settings = {
+      smoothing: remembered("smoothing", 0), log: remembered("log", false), tails: remembered("tails", true),
+    };
     this.ask = ask;
     this.charts = new Map();
     this.curves = new Map();
@@ -52,9 +54,15 @@ export class Charts {
       type: "checkbox", checked: settings.log,
       on: { change: (event) => this.set("log", event.target.checked) },
     });
+    const tails = make("input", {
+      type: "checkbox", checked: settings.tails,
+      on: { change: (event) => this.set("tails", event.target.checked) },
+    });
+    this.tailsSwitch = make("label", {}, [tails, make("span", { text: words.show_tails })]);
     return make("div", { class: "tz-controls" }, [
       make("label", {}, [make("span", { text: words.smoothing }), slider, shown]),
       make("label", {}, [log, make("span", { text: words.log_scale })]),
+      this.tailsSwitch,
     ]);
   }
 
@@ -73,6 +81,7 @@ export class Charts {
     this.home.resumes = [];
     for (const name of FIRST) this.chart(name);
     show(this.more, false);
+    show(this.tailsSwitch, false);
   }
 
   close() {
@@ -97,8 +106,40 @@ export class Charts {
     for (const [key, curve] of Object.entries(metrics.curves)) {
       if (!isDetail(key)) this.curve(key).load(curve);
     }
-    this.home.resumes = metrics.resumes.map((one) => ({ step: one.step, label: label(one) }));
+    this.home.resumes = metrics.resumes.map((one) => {
+      const branch = !one.resumed_from.startsWith(`${one.run_id}/`);
+      return { step: one.step, label: label(one), branch };
+    });
+    this.loadTails(metrics.tails ?? {});
     this.changed();
+  }
+
+  /** What the runs that this one descends from trained after it had branched off. */
+  loadTails(tails) {
+    for (const chart of this.charts.values()) chart.tails.clear();
+    for (const [key, found] of Object.entries(tails)) {
+      if (isDetail(key)) continue;
+      const each = found.map((one) => {
+        const curve = new Curve();
+        curve.load(one);
+        return { runId: one.run_id, after: one.after, curve };
+      });
+      this.chart(chartOf(key)).tails.set(key, each);
+    }
+    show(this.tailsSwitch, Object.keys(tails).length > 0);
+  }
+
+  /** An event of another run: if that one was left behind, its tail grows. */
+  takeTail(event) {
+    const points = pointsOf(event);
+    if (!points) return;
+    for (const [key, value] of Object.entries(points.values)) {
+      const chart = this.charts.get(chartOf(key));
+      const tail = chart?.tails.get(key)?.find((one) => one.runId === event.run_id);
+      if (!tail) continue;
+      tail.curve.add(points.step, value);
+      chart.changed();
+    }
   }
 
   /** Draw in what an event brings. */

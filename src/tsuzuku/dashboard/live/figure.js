@@ -22,7 +22,9 @@ export function drawing(home, name, all, width) {
   const { theme, settings, words } = home;
   // an epoch's mean besides every batch's loss is for those who have room for it
   const curves = all.filter(({ key }) => key !== "train_loss" || width > 450);
-  const data = curves.flatMap((curve) => traces(curve, theme, settings, words));
+  const left = remains(curves, theme, words);
+  const data = [...left, ...curves.flatMap((curve) => traces(curve, theme, settings, words))];
+  const legend = curves.length > 1 || left.length > 0;
   const log = settings.log && name !== "learning_rate";
   return {
     data,
@@ -30,14 +32,14 @@ export function drawing(home, name, all, width) {
       datarevision: ++drawings, // the arrays are the same ones, with more in them
       uirevision: `${home.runId}`, // as long as it is the same, what a visitor has zoomed to stays
       autosize: true,
-      margin: { l: 58, r: 12, t: curves.length > 1 ? 30 : 12, b: 34 },
+      margin: { l: 58, r: 12, t: legend ? 30 : 12, b: 34 },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: theme.text, family: theme.font, size: 12 },
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom", // fingers scroll
       hovermode: "closest",
       hoverlabel: { font: { family: theme.font } },
-      showlegend: curves.length > 1,
+      showlegend: legend,
       legend: { orientation: "h", x: 0, y: 1, yanchor: "bottom", font: { size: 11 } },
       xaxis: { ...axis(theme), rangemode: "tozero" },
       yaxis: {
@@ -63,8 +65,10 @@ export function drawing(home, name, all, width) {
 
 /** Around values that are all the same Plotly would draw one more and one less, whatever they are. */
 function room(curves) {
-  const lows = curves.flatMap(({ min }) => min.filter((value) => value !== null));
-  const highs = curves.flatMap(({ max }) => max.filter((value) => value !== null));
+  const left = curves.flatMap(({ tails = [] }) => tails.flatMap(({ value }) => value));
+  const known = (values) => [...values, ...left].filter((value) => value !== null);
+  const lows = known(curves.flatMap(({ min }) => min));
+  const highs = known(curves.flatMap(({ max }) => max));
   const low = lows.reduce((a, b) => Math.min(a, b), Infinity);
   const high = highs.reduce((a, b) => Math.max(a, b), -Infinity);
   if (!(high - low <= 1e-9 * Math.abs(high))) return {};
@@ -114,6 +118,32 @@ function traces(curve, theme, settings, words) {
   return found;
 }
 
+/** The tails, thin and faint below the curves; one entry in the legend, which has little room. */
+function remains(curves, theme, words) {
+  let named = false;
+  return curves.flatMap(({ key, tails = [] }) =>
+    tails.map(({ runId, step, value }) => {
+      const visible = key === "train_loss" ? "legendonly" : true;
+      const showlegend = !named && visible === true;
+      named ||= showlegend;
+      const of = escaped(`${reading(words, key)}, ${fill(words.tail_of, { run: runId })}`);
+      return {
+        x: step,
+        y: value,
+        type: "scatter",
+        mode: "lines",
+        name: words.tails,
+        showlegend,
+        legendgroup: "tails",
+        legendrank: 2000, // after the run's own
+        line: { color: faded(theme[sideOf(key)], 0.5), width: 1.3 },
+        hovertemplate: `%{y:.5g}<br>Step %{x:,}<extra>${of}</extra>`,
+        visible,
+      };
+    })
+  );
+}
+
 /** Plotly reads some markup in names; a metric's name is none. */
 export function escaped(text) {
   return text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
@@ -126,7 +156,7 @@ export function marks(home, from, to, width) {
   const annotations = [];
   const perPixel = (to - from) / Math.max(1, width - 70) || 1;
   let free = -Infinity;
-  for (const { step, label } of resumes) {
+  for (const { step, label, branch } of resumes) {
     if (step < from || step > to) continue;
     shapes.push({
       type: "line",
@@ -136,7 +166,7 @@ export function marks(home, from, to, width) {
       x1: step,
       y0: 0,
       y1: 1,
-      line: { color: theme.mark, width: 1.5, dash: "dash" },
+      line: { color: theme.mark, width: 1.5, dash: branch ? "dashdot" : "dash" },
     });
     if (step < free) continue;
     free = step + ROOM * perPixel;
@@ -148,7 +178,7 @@ export function marks(home, from, to, width) {
       yref: "paper",
       yanchor: "top",
       xanchor: late ? "right" : "left",
-      text: escaped(fill(words.resumed_at, { origin: label })),
+      text: escaped(fill(branch ? words.branched_at : words.resumed_at, { origin: label })),
       showarrow: false,
       font: { size: 11, color: theme.mark },
       bgcolor: faded(theme.background, 0.75),

@@ -160,7 +160,7 @@ class Live {
     const path = `api/runs/${encodeURIComponent(runId)}`;
     const [progress, metrics, said] = await Promise.all([
       this.server.get("api/progress", { run_id: runId }),
-      this.server.get(`${path}/metrics`, { points: POINTS }),
+      this.server.get(`${path}/metrics`, { points: POINTS, tails: true }),
       this.server.get(`${path}/log`, { limit: NEWEST }),
     ]);
     if (this.closed || runId !== this.runId) return;
@@ -198,6 +198,7 @@ class Live {
       }
     }
     for (const event of own) this.happen(event);
+    for (const event of events) if (event.run_id !== this.runId) this.charts.takeTail(event);
     this.log.take(own);
     this.showNumbers();
   }
@@ -227,7 +228,7 @@ class Live {
     const runId = this.runId;
     const [status, metrics] = await Promise.all([
       this.ask("api/status", { run_id: runId }),
-      this.metrics({ points: POINTS }),
+      this.metrics({ points: POINTS, tails: true }),
     ]);
     if (!status || !metrics || this.closed || runId !== this.runId) return;
     this.origin = status.resumed_from;

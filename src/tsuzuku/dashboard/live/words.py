@@ -45,6 +45,10 @@ WORDS = {
     "smoothing": Both("平滑化", "Smoothing"),
     "log_scale": Both("対数目盛", "Log scale"),
     "resumed_at": Both("再開 {origin}", "Resumed from {origin}"),
+    "branched_at": Both("分岐 {origin}", "Branched from {origin}"),
+    "show_tails": Both("分岐元のその後も表示", "Show what was left behind"),
+    "tails": Both("分岐元のその後", "Left behind"),
+    "tail_of": Both("分岐元 {run} のその後", "left behind by {run}"),
     "no_values": Both("まだ値がありません。", "There are no values yet."),
     "chart_summary": Both(
         "{name}: 最新 {last}（ステップ {step}）、最小 {low}、最大 {high}。",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from tsuzuku.dashboard import comparison, freshness, places, run_care, run_list, run_table
+from tsuzuku.dashboard import comparison, family, freshness, places, run_care, run_list, run_table
 from tsuzuku.dashboard.connection import client, refusals
 from tsuzuku.dashboard.words import Both, speaker
 
@@ -47,4 +47,5 @@ def page() -> None:
         elif chosen:
             st.header(say("compare", count=len(chosen)), divider="gray")
         if chosen:
+            family.section(chosen[: comparison.MOST], comparison.COLOURS)
             comparison.section(chosen)

@@ -8,10 +8,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from tsuzuku.core import family, progress, run_log
 from tsuzuku.core import lineage as lines
-from tsuzuku.core import progress, run_log
 from tsuzuku.core.answers import Events, Metrics, Progress, RunInfo, RunList, RunLog, Status
 from tsuzuku.core.errors import NotFound
+from tsuzuku.core.lineage_answers import Lineage
 from tsuzuku.core.resume import tip
 from tsuzuku.core.schemas import Run
 from tsuzuku.core.schemas import Status as RunStatus
@@ -78,6 +79,32 @@ def runs(
     return listed("runs", items, here.store.count("runs"))
 
 
+@router.get("/lineage", response_model=Lineage, responses=problems(404, 422))
+def lineage(
+    here: Here,
+    run_id: Annotated[
+        str | None, Query(max_length=40, description="Only the family of this run.")
+    ] = None,
+    model_name: Annotated[
+        str | None, Query(max_length=100, description="Only families in which a run has it.")
+    ] = None,
+    dataset_name: Annotated[
+        str | None, Query(max_length=100, description="Only families in which a run has it.")
+    ] = None,
+    limit: Limit = None,
+) -> Response:
+    """Which runs branched from which and where, with their attempts and checkpoints."""
+    found = family.lineage(
+        here.workspace,
+        here.store,
+        run_id=run_id,
+        model_name=model_name,
+        dataset_name=dataset_name,
+        limit=limit,
+    )
+    return Response(found.model_dump_json(), media_type="application/json")
+
+
 @router.get("/runs/{run_id}", responses=problems(404, 422))
 def run(run_id: str, here: Here) -> RunInfo:
     """One run with its attempts."""
@@ -97,11 +124,22 @@ def metrics(
     lineage: Annotated[
         bool, Query(description="Join the curves of the runs that it branched from.")
     ] = True,
+    tails: Annotated[
+        bool,
+        Query(description="Add what these trained beyond the branch, `points` each."),
+    ] = False,
 ) -> Metrics:
     """Curves over the global step, with the places at which the training was resumed."""
     _one(here, run_id)
     wanted = [k for k in keys.split(",") if k] if keys is not None else None
-    return _metrics(here, run_id, wanted, points, from_step, to_step, lineage)
+    segments = lines.segments(here.store, run_id) if lineage else lines.alone(run_id)
+    found = _metrics(here, segments, wanted, points, from_step, to_step)
+    if tails:
+        for key in found.curves:
+            beyond = lines.tails(here.store, segments, key, points, from_step, to_step)
+            if beyond:
+                found.tails[key] = beyond
+    return found
 
 
 @router.get("/runs/{run_id}/log", responses=problems(404, 422))
@@ -142,18 +180,16 @@ def listed(name: str, items: list[str], total: int) -> Response:
 
 def _metrics(
     here: Context,
-    run_id: str,
+    segments: list[lines.Segment],
     keys: list[str] | None,
     points: int,
     first: int | None,
     last: int | None,
-    whole: bool,
 ) -> Metrics:
-    segments = lines.segments(here.store, run_id) if whole else lines.alone(run_id)
     known = sorted({key for s in segments for key in here.store.keys(s.run_id)})
     wanted = [k for k in known if keys is None or k in keys]
     return Metrics(
-        run_id=run_id,
+        run_id=segments[-1].run_id,
         keys=known,
         curves={k: lines.curve(here.store, segments, k, points, first, last) for k in wanted},
         resumes=lines.resumes(here.store, segments),
