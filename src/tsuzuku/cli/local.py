@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tsuzuku.cli import datasets, train
+from tsuzuku.cli.source import Names
 from tsuzuku.cli.train import open_store
 from tsuzuku.core import checkpoint_files, progress
 from tsuzuku.core.answers import CheckpointInfo, Preview, Progress, Pruned, RunInfo
@@ -103,12 +104,16 @@ class Local:
     ) -> int:
         return train.train(self.workspace, model, dataset, words, fresh, checkpoint)
 
-    def resume(self, target: str, words: list[str]) -> int:
-        return train.resume(self.workspace, target, words)
+    def resume(self, target: str, words: list[str], names: Names = (None, None)) -> int:
+        return train.resume(self.workspace, target, words, names)
 
-    def preview(self, target: str, words: list[str]) -> Preview:
+    def preview(self, target: str, words: list[str], names: Names = (None, None)) -> Preview:
+        model, dataset = names
         with open_store(self.workspace) as store:
-            return preview(plan_resume(self.workspace, store, target, words))
+            plan = plan_resume(
+                self.workspace, store, target, words, model_name=model, dataset_name=dataset
+            )
+            return preview(plan)
 
     def stop(self, run_id: str | None) -> int:
         return train.stop(self.workspace, run_id)

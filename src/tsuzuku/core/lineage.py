@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tsuzuku.core.answers import Resume
+from tsuzuku.core.importing import is_import
 from tsuzuku.core.schemas import Curve
 from tsuzuku.core.store import Store
 
@@ -40,7 +41,8 @@ def segments(store: Store, run_id: str) -> list[Segment]:
         after = _branched_at(store, current, parent) if parent else -1
         chain.append(Segment(current, after, until))
         until = after
-        current = parent.rpartition("/")[0] if parent else None
+        # a file of another program has no curves
+        current = parent.rpartition("/")[0] if parent and not is_import(parent) else None
     return chain[::-1]
 
 

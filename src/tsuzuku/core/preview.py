@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tsuzuku.core.answers import Change, Component, Preview
+from tsuzuku.core.foreign_preview import foreign_components
 from tsuzuku.core.resume import Plan
 
 ORDER = ("seed", "batch_size", "validation_split", "limit_samples")
@@ -22,11 +23,13 @@ def preview(plan: Plan) -> Preview:
     """The answer of `POST /api/train/resume/preview` for a plan."""
     at = plan.checkpoint
     components = _components(plan) if at is not None and plan.mode in ("continue", "branch") else []
+    if plan.foreign is not None:
+        components = foreign_components(plan, plan.foreign)
     return Preview(
         mode=plan.mode,
         run_id=plan.run.run_id if plan.run else None,
         checkpoint=plan.origin,
-        epoch=at.epoch if at else 0,
+        epoch=plan.epoch,
         global_step=at.global_step if at else 0,
         total_epochs=plan.settings.training.num_epochs,
         differences=[

@@ -36,6 +36,7 @@ class RunDir:
         self.journal = path / "logs" / "events.jsonl"
         self.worker_log = path / "logs" / "worker.log"
         self.weights = path / "model.safetensors"
+        self.imports = path / "imports"
 
     def read_identity(self) -> dict[str, Any]:
         """What makes it this run (run.json); raises WrongInput if it cannot be read."""
@@ -61,6 +62,7 @@ class Workspace:
         self.outputs = outputs.absolute() if outputs else self.root / "outputs"
         self.db = self.outputs / "tsuzuku.db"
         self.data = self.root / "data"
+        self.imports = self.root / "imports"
 
     def config(self, overrides: dict[str, Any] | None = None) -> Config:
         if not self.config_path.exists():

@@ -181,6 +181,11 @@ def _show(plan: Preview, details: CheckpointDetails) -> None:
     grids.listed(heads, changed)
 
 
+def badge(verdict: str) -> str:
+    """Markdown of how far a part is restored."""
+    return say(verdict)
+
+
 def _tell_mode(plan: Preview, details: CheckpointDetails) -> None:
     values = {"run": details.run_id, "epoch": plan.epoch, "total": plan.total_epochs}
     if plan.mode == "continue":
