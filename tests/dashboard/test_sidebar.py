@@ -217,7 +217,7 @@ def test_a_trained_out_checkpoint_says_what_to_ask_for(page: Page, served: Serve
 def test_a_file_of_another_program_is_chosen_and_begins_a_run(page: Page, served: Served) -> None:
     """Marked, with what is kept of it in Japanese; what cannot be used is said."""
     folder = served.root / "imports"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     shapes = {"0.weight": (8, 6), "0.bias": (8,), "3.weight": (3, 8), "3.bias": (3,)}
     weights = {f"model.net.{name}": np.ones(shape, np.float32) for name, shape in shapes.items()}
     save_file(weights, folder / "theirs.safetensors")

@@ -118,6 +118,8 @@ def test_a_run_from_a_file_is_exact_through_kills(workspace: Workspace, store: S
     file.unlink()
     killed(workspace, stormy, checkpoints=0)
     assert not in_folder(stormy.checkpoints)[0], "it was killed too late to show anything"
+    other = plan_resume(workspace, store, stormy.run_id, ["learning_rate=0.5"])
+    assert (other.mode, other.origin) == ("branch", "imports/theirs.pth")
     file.write_bytes(b"something else")
     killed(workspace, stormy, checkpoints=1)
     reached = in_folder(stormy.checkpoints)[0]
@@ -224,6 +226,9 @@ def test_the_command_line_begins_from_a_file(workspace: Workspace) -> None:
     asked = ran("resume", file, "--preview")
     assert asked.returncode == 0, asked.stderr
     assert "data order" in asked.stdout
+    save_file(Other().state_dict(), workspace.root / "bare.safetensors")
+    inspected = ran("inspect", str(workspace.root / "bare.safetensors"))
+    assert "net.3.bias" in inspected.stdout
     unknown = ran("resume", file, "--model", "nobody", "--preview")
     assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 2)
     (workspace.root / "cut.pth").write_bytes((workspace.root / "theirs.pth").read_bytes()[:-9])

@@ -15,6 +15,7 @@ from tsuzuku.core.answers import CheckpointInfo, Preview, Progress, Pruned, RunI
 from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.downloadable import Making
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound
+from tsuzuku.core.foreign import outlined
 from tsuzuku.core.preview import preview
 from tsuzuku.core.pruning import index_anew, prune_all
 from tsuzuku.core.resume import find_checkpoint, plan_resume
@@ -70,6 +71,8 @@ class Local:
         except (NotFound, CorruptCheckpoint):
             if not Path(name).is_file():
                 raise
+            if (info := outlined(Path(name))) is not None:
+                return info
             (answer,) = ask_worker(self.workspace, "describe", str(Path(name).absolute()))
             return answer
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from tsuzuku.core.checkpoint_files import sha256_of
 from tsuzuku.core.errors import CorruptCheckpoint
 from tsuzuku.core.pickle_outline import Stored, Unopened
 from tsuzuku.core.tensor_files import TensorFile, open_tensors, unopened_in
@@ -77,6 +78,27 @@ def look(path: Path) -> ForeignFile:
     except OSError as error:
         raise CorruptCheckpoint(f"{path.name} cannot be read: {error.strerror or error}.") from None
     return _looked_at(path, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+def outlined(path: Path) -> Tree | None:
+    """What a sidecar would say of a file that lacks `epoch` or `config`, or is none of torch's:
+    None for one that has them, of which more can be said by opening it."""
+    try:
+        contents = open_tensors(path).contents
+        if is_tree(contents) and {"model_state_dict", "epoch", "config"} <= contents.keys():
+            return None
+        found = look(path)
+    except CorruptCheckpoint:
+        return None
+    return {
+        "name": path.name,
+        "size": found.size,
+        "sha256": sha256_of(path),
+        "epoch": found.epoch,
+        "global_step": found.global_step,
+        "metadata": {"format": found.format, "left_out": ", ".join(found.unopened) or None},
+        "tensors": {k: [v.dtype, list(v.shape)] for k, v in found.weights.items()},
+    }
 
 
 @functools.lru_cache(256)

@@ -19,7 +19,7 @@ from tsuzuku.core.config_loader import (
     resolved,
 )
 from tsuzuku.core.errors import Busy, CorruptCheckpoint, NotFound, SettingsError, WrongInput
-from tsuzuku.core.foreign import ForeignFile
+from tsuzuku.core.foreign import ForeignFile, look
 from tsuzuku.core.importing import find_import
 from tsuzuku.core.plugin_files import PluginFile
 from tsuzuku.core.settings import RunSettings
@@ -337,6 +337,10 @@ def _goes_on(run: RunDir, checkpoint: CheckpointFile | None, new: Plan) -> Plan:
         mode: Mode = "finished" if over else "continue"
     else:
         mode = "finished" if finished else "branch"
+    if mode == "branch" and checkpoint is None and (origin := identity.get("origin")):
+        # it has nothing of its own yet: what it began from is what another one branches off
+        foreign = look(run.imports / str(origin["name"]))
+        return replace(new, mode=mode, differences=found, foreign=foreign)
     return Plan(mode, new.settings, new.model, new.dataset, run, checkpoint, found)
 
 
