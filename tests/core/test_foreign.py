@@ -205,7 +205,14 @@ def test_the_folder_of_imports(workspace: Workspace, tmp_path: Path) -> None:
     assert (found["imports/a.pt"].epoch, found["imports/a.pt"].has) == (2, ["weights", "epoch"])
     assert found["imports/b.ckpt"].problem.endswith("no file of torch.")
     assert "link" in found["imports/link.pt"].problem
-    for name in ("imports/link.pt", "imports/../config.yaml", "imports/../a.pt", "imports/c.pt"):
+    long = f"imports/{'a' * 290}.pt"
+    for name in (
+        long,
+        "imports/link.pt",
+        "imports/../config.yaml",
+        "imports/../a.pt",
+        "imports/c.pt",
+    ):
         with pytest.raises(NotFound):
             find_import(workspace, name, paths=False)
     assert find_import(workspace, str(outside), paths=False) is None

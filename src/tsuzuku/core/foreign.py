@@ -18,6 +18,8 @@ SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 WEIGHTS = ("model_state_dict", "state_dict", "model", "model_state", "net", "network", "weights")
 OPTIMIZERS = ("optimizer_state_dict", "optimizer_states", "optimizer", "optimizer_state", "optim")
 SCHEDULERS = ("scheduler_state_dict", "lr_schedulers", "scheduler", "lr_scheduler")
+LISTED = 20
+"""Classes that are named."""
 MOST = 10**9
 """Epochs and steps beyond it are no count."""
 
@@ -77,7 +79,10 @@ def look(path: Path) -> ForeignFile:
         state = path.stat()
     except OSError as error:
         raise CorruptCheckpoint(f"{path.name} cannot be read: {error.strerror or error}.") from None
-    return _looked_at(path, state.st_ino, state.st_size, state.st_mtime_ns)
+    found = _looked_at(path, state.st_ino, state.st_size, state.st_ctime_ns)
+    if isinstance(found, CorruptCheckpoint):
+        raise CorruptCheckpoint(found.detail, found.hint, code=found.code)
+    return found
 
 
 def outlined(path: Path) -> Tree | None:
@@ -102,8 +107,13 @@ def outlined(path: Path) -> Tree | None:
 
 
 @functools.lru_cache(256)
-def _looked_at(path: Path, _inode: int, size: int, _changed: int) -> ForeignFile:
-    return described(open_tensors(path), size)
+def _looked_at(
+    path: Path, _inode: int, size: int, _changed: int
+) -> ForeignFile | CorruptCheckpoint:
+    try:
+        return described(open_tensors(path), size)
+    except CorruptCheckpoint as error:  # kept as well: a page asks again and again
+        return error
 
 
 def described(file: TensorFile, size: int) -> ForeignFile:
@@ -139,7 +149,7 @@ def described(file: TensorFile, size: int) -> ForeignFile:
         scheduler=any(contents.get(k) for k in SCHEDULERS),
         model_name=_word(contents, "model_name"),
         dataset_name=_word(contents, "dataset_name"),
-        unopened=tuple(unopened_in(contents)),
+        unopened=tuple(unopened_in(contents)[:LISTED]),
     )
 
 

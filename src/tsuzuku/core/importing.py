@@ -16,6 +16,8 @@ from tsuzuku.core.foreign import SUFFIXES, ForeignFile, look
 from tsuzuku.core.workspace import RunDir, Workspace, sync_folder
 
 PREFIX = "imports/"
+LONGEST = 255
+"""Bytes of a file's name."""
 CHUNK = 4 << 20
 RESERVE = 16 << 20
 """Bytes that stay free beside the copy."""
@@ -33,7 +35,11 @@ def find_import(workspace: Workspace, name: str, *, paths: bool) -> ForeignFile 
     has no such file, CorruptCheckpoint where it cannot be used.
     """
     path = Path(name)
-    if paths and path.suffix in SUFFIXES and path.is_file():
+    try:
+        there = paths and path.suffix in SUFFIXES and path.is_file()
+    except OSError:
+        there = False
+    if there:
         real = path.resolve()
         if real.parent.name != "checkpoints" or not RunDir(real.parent.parent).identity.exists():
             return look(real)
@@ -64,6 +70,7 @@ def _is_plain(name: str) -> bool:
         Path(name).name == name
         and not name.startswith(".")
         and name.isprintable()
+        and len(name.encode()) <= LONGEST
         and name.endswith(SUFFIXES)
     )
 

@@ -17,6 +17,8 @@ from tsuzuku.core.trees import is_list
 MOST_STEPS = 2_000_000
 """A state of ten thousand tensors takes a fifth of it."""
 MOST_AXES = 64
+LONGEST = 120
+"""Characters of a class's name."""
 
 STORAGES = {
     "FloatStorage": "float32",
@@ -161,10 +163,10 @@ class _Machine:
                 items = self._marked() if name == "SETITEMS" else self._popped(2)
                 _fill(self.stack[-1], items)
             case "GLOBAL":
-                self.stack.append(Unopened(str(argument).replace(" ", ".", 1)))
+                self.stack.append(_named(str(argument).replace(" ", ".", 1)))
             case "STACK_GLOBAL":
                 module, attribute = self._popped(2)
-                self.stack.append(Unopened(f"{module}.{attribute}"))
+                self.stack.append(_named(f"{module}.{attribute}"))
             case "REDUCE" | "NEWOBJ":
                 called, arguments = self._popped(2)
                 self.stack.append(_made(called, arguments))
@@ -197,6 +199,11 @@ def _fill(target: Any, items: list[Any]) -> None:
         for key, value in zip(items[::2], items[1::2], strict=True):
             if isinstance(key, str | int | float | bytes | None):
                 target[key] = value
+
+
+def _named(name: str) -> Unopened:
+    """A class by a name that can be shown, whatever the file calls it."""
+    return Unopened("".join(c if c.isprintable() else "?" for c in name[:LONGEST]))
 
 
 def _made(called: Any, arguments: Any) -> Any:
