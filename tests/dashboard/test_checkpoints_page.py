@@ -20,7 +20,7 @@ from made_runs import checkpoint
 from plain_plugins import CONFIG, NOISE, make_workspace
 from servers import Served, serving
 from trainings import until
-from tsuzuku.core import data_files, preview, resume
+from tsuzuku.core import data_files, foreign_preview, preview, resume
 from tsuzuku.core.pruning import index_record
 from tsuzuku.core.schemas import Checkpoint
 from tsuzuku.core.store import Store
@@ -342,6 +342,13 @@ def test_every_sentence_of_a_preview_is_translated() -> None:
             said += _sentences(node.args[1])
         elif isinstance(node, ast.Call) and _called(node) == "Comparison":
             said += _sentences(node.args[1])
+    for node in ast.walk(ast.parse(inspect.getsource(foreign_preview))):
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "why":
+            said.append(_template(node.value))
+        elif isinstance(node, ast.Tuple) and len(node.elts) > 1:
+            last, verdict = node.elts[-1], getattr(node.elts[-2], "value", "")
+            if verdict in ("exact", "lost", "approximate") and not isinstance(last, ast.Name):
+                said += [_template(last)] if _template(last).endswith(".") else []
     assert len(said) > 35
     assert [sentence for sentence in said if sentence not in known] == []
     assert [sentence for sentence in known if sentence not in said] == []

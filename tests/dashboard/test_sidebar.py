@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Locator, Page, expect
+from safetensors.numpy import save_file
 
 from browsing import api, settled, show
 from servers import Served
@@ -209,3 +212,30 @@ def test_a_trained_out_checkpoint_says_what_to_ask_for(page: Page, served: Serve
     expect(sidebar(page).get_by_text("から学習を再開しました")).to_be_visible()
     until("2 epochs", lambda: api(served.url, "/api/status")["status"] == "completed")
     assert asked(served)["training"]["num_epochs"] == 2
+
+
+def test_a_file_of_another_program_is_chosen_and_begins_a_run(page: Page, served: Served) -> None:
+    """Marked, with what is kept of it in Japanese; what cannot be used is said."""
+    folder = served.root / "imports"
+    folder.mkdir(exist_ok=True)
+    shapes = {"0.weight": (8, 6), "0.bias": (8,), "3.weight": (3, 8), "3.bias": (3,)}
+    weights = {f"model.net.{name}": np.ones(shape, np.float32) for name, shape in shapes.items()}
+    save_file(weights, folder / "theirs.safetensors")
+    (folder / "broken.ckpt").write_bytes(b"nothing")
+    opened(page, served)
+    sidebar(page).get_by_text("使えないファイル").click()
+    expect(sidebar(page).get_by_text("broken.ckpt was refused")).to_be_visible()
+    sidebar(page).get_by_text("チェックポイントから再開").check()
+    settled(page)
+    choose(page, "再開するチェックポイントを選択", "📥 theirs.safetensors")
+    sidebar(page).get_by_text("このファイルから引き継ぐもの").click()
+    settled(page)
+    expect(sidebar(page).get_by_text("新しい学習をエポック 0 から始めます")).to_be_visible()
+    expect(sidebar(page).get_by_text("引き継げるものがファイルにありません。")).to_be_visible()
+    expect(sidebar(page).get_by_text("✘ 失われる").first).to_be_visible()
+    enter(page, "エポック数", "5000")
+    press(page, RESUME, "theirs.safetensors から学習を再開しました")
+    run_id = api(served.url, "/api/status")["run_id"]
+    assert api(served.url, f"/api/runs/{run_id}")["parent"] == "imports/theirs.safetensors"
+    stop(served)
+    shutil.rmtree(folder)

@@ -66,7 +66,7 @@ def good_calls(home: House) -> Iterator[tuple[str, dict[str, Any]]]:
     model = {"path_parameters": {"name": f"{run_id}-best"}}
     pair = {"model_name": "tiny", "dataset_name": "noise"}
     form = {"media_type": "multipart/form-data"}
-    plain = "status progress runs checkpoints models exports datasets health"
+    plain = "status progress runs checkpoints imports models exports datasets health"
     for path in plain.split():
         yield f"GET /api/{path}", {}
     yield "GET /api/config", {}

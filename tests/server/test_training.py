@@ -6,8 +6,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from api import Api
+from safetensors.numpy import save_file
 
 from plain_plugins import make_workspace
 from servers import serving
@@ -234,6 +236,47 @@ def test_resume_needs_a_checkpoint_of_the_pair(root: Path, api: Api) -> None:
     assert api.post("/api/train/resume", body, status=404)["code"] == "no_checkpoint"
     both = {**body, "epochs": 3, "additional_epochs": 1}
     assert api.post("/api/train/resume", both, status=400)["code"] == "wrong_input"
+
+
+def test_a_file_in_imports_begins_a_run(root: Path, api: Api) -> None:
+    """Listed, previewed, and named like a checkpoint; nothing outside of the folder is opened."""
+    weights = {
+        "model.net.0.weight": np.ones((8, 6), np.float32),
+        "model.net.0.bias": np.ones(8, np.float32),
+        "model.net.3.weight": np.ones((3, 8), np.float32),
+        "model.net.3.bias": np.ones(3, np.float32),
+    }
+    (root / "imports").mkdir()
+    save_file(weights, root / "imports" / "theirs.safetensors")
+    save_file({"a": weights["model.net.3.bias"]}, root / "imports" / "wrong.safetensors")
+    (root / "imports" / "cut.pt").write_bytes(b"PK")
+    cut, theirs, _ = api.get("/api/imports")["imports"]
+    assert (theirs["name"], theirs["has"]) == ("imports/theirs.safetensors", ["weights"])
+    assert cut["problem"]
+    pair = {"model_name": "tiny", "dataset_name": "noise"}
+    asked = {**pair, "specific_checkpoint": theirs["name"], "additional_epochs": 1}
+    plan = api.post("/api/train/resume/preview", asked)
+    assert (plan["mode"], plan["checkpoint"]) == ("branch", theirs["name"])
+    verdicts = {one["name"]: one["verdict"] for one in plan["components"]}
+    assert (verdicts["optimizer"], verdicts["data order"]) == ("lost", "lost")
+    started = api.resume(specific_checkpoint=theirs["name"], additional_epochs=1)
+    assert started["resumed_from"] == theirs["name"]
+    run = api.wait_for_status(started["run_id"], "completed", "failed")
+    assert (run["status"], run["parent"], run["epoch"]) == ("completed", theirs["name"], 1)
+    lineage = api.get(f"/api/runs/{started['run_id']}/metrics")["lineage"]
+    assert lineage == [started["run_id"]]
+    # now there are weights to compare with, without opening any
+    plan = api.post("/api/train/resume/preview", asked)
+    assert {one["name"]: one["verdict"] for one in plan["components"]}["weights"] == "exact"
+    wrong = api.start(specific_checkpoint="imports/wrong.safetensors")
+    run = api.wait_for_status(wrong["run_id"], "completed", "failed")
+    assert run["status"] == "failed"
+    assert "it has 'a', and this one has 'net.0.weight'" in run["message"]
+    assert api.start(status=409, specific_checkpoint="imports/cut.pt")["code"]
+    outside = (str(root / "config.yaml"), "imports/../config.yaml", "imports/", "imports/none.pt")
+    for name in outside:
+        answer = api.resume(status=404, specific_checkpoint=name)
+        assert answer["code"] in ("no_checkpoint", "not_found")
 
 
 def test_what_goes_wrong_in_a_worker_is_an_error_event(root: Path, api: Api) -> None:

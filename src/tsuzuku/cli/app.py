@@ -178,15 +178,26 @@ def resume(
     context: typer.Context,
     target: Annotated[str, typer.Argument(metavar="RUN_OR_CHECKPOINT")],
     settings: Overrides = None,
+    model: Annotated[
+        str | None, typer.Option(help="For a file of another program: the model.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="For a file of another program: the data set.")
+    ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Only say what would happen.")] = False,
     as_json: Json = False,
 ) -> int:
-    """Go on with a run from its newest checkpoint, or branch off an older one."""
+    """Go on with a run from its newest checkpoint, or branch off an older one.
+
+    A .pt, .pth, .ckpt or .safetensors file of another program begins a new run; --preview says
+    what of it is kept. Over --server, files are named as imports/NAME.
+    """
+    names = (model, dataset)
     if not preview:
-        return context.obj.source.resume(target, settings or [])
+        return context.obj.source.resume(target, settings or [], names)
     from tsuzuku.cli.plans import show_preview
 
-    show_preview(context.obj.source.preview(target, settings or []), as_json)
+    show_preview(context.obj.source.preview(target, settings or [], names), as_json)
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tsuzuku.cli import datasets, train
+from tsuzuku.cli.source import Names
 from tsuzuku.cli.train import open_store
 from tsuzuku.core import checkpoint_files, progress
 from tsuzuku.core.answers import CheckpointInfo, Preview, Progress, Pruned, RunInfo
@@ -15,6 +16,7 @@ from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.downloadable import Making
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound
 from tsuzuku.core.family import lineage
+from tsuzuku.core.foreign import outlined
 from tsuzuku.core.lineage_answers import Lineage
 from tsuzuku.core.preview import preview
 from tsuzuku.core.pruning import index_anew, prune_all
@@ -75,6 +77,8 @@ class Local:
         except (NotFound, CorruptCheckpoint):
             if not Path(name).is_file():
                 raise
+            if (info := outlined(Path(name))) is not None:
+                return info
             (answer,) = ask_worker(self.workspace, "describe", str(Path(name).absolute()))
             return answer
 
@@ -109,12 +113,16 @@ class Local:
     ) -> int:
         return train.train(self.workspace, model, dataset, words, fresh, checkpoint)
 
-    def resume(self, target: str, words: list[str]) -> int:
-        return train.resume(self.workspace, target, words)
+    def resume(self, target: str, words: list[str], names: Names = (None, None)) -> int:
+        return train.resume(self.workspace, target, words, names)
 
-    def preview(self, target: str, words: list[str]) -> Preview:
+    def preview(self, target: str, words: list[str], names: Names = (None, None)) -> Preview:
+        model, dataset = names
         with open_store(self.workspace) as store:
-            return preview(plan_resume(self.workspace, store, target, words), store)
+            plan = plan_resume(
+                self.workspace, store, target, words, model_name=model, dataset_name=dataset
+            )
+            return preview(plan, store)
 
     def stop(self, run_id: str | None) -> int:
         return train.stop(self.workspace, run_id)

@@ -11,6 +11,9 @@ from tsuzuku.core.downloadable import Making
 from tsuzuku.core.lineage_answers import Lineage
 from tsuzuku.core.trees import Tree
 
+Names = tuple[str | None, str | None]
+"""Of a model and a data set, where a file does not say them."""
+
 
 class Source(Protocol):
     """`Local` and `Remote` are the two. Methods that return an int show what they do themselves,
@@ -58,9 +61,9 @@ class Source(Protocol):
         self, model: str, dataset: str, words: list[str], fresh: bool, checkpoint: str | None
     ) -> int: ...
 
-    def resume(self, target: str, words: list[str]) -> int: ...
+    def resume(self, target: str, words: list[str], names: Names = (None, None)) -> int: ...
 
-    def preview(self, target: str, words: list[str]) -> Preview: ...
+    def preview(self, target: str, words: list[str], names: Names = (None, None)) -> Preview: ...
 
     def stop(self, run_id: str | None) -> int: ...
 

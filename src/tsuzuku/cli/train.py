@@ -14,6 +14,7 @@ from rich.markup import escape
 from tsuzuku.cli.console import console
 from tsuzuku.cli.plans import show_beginning, show_finished
 from tsuzuku.cli.signals import Signals
+from tsuzuku.cli.source import Names
 from tsuzuku.cli.watch import Watch, results_of, summary
 from tsuzuku.cli.watch import follow as follow_events
 from tsuzuku.core import ending, interruption, launch
@@ -51,16 +52,17 @@ def train(
         return carry_out(workspace, store, plan)
 
 
-def resume(workspace: Workspace, target: str, words: list[str]) -> int:
+def resume(workspace: Workspace, target: str, words: list[str], names: Names) -> int:
+    model, dataset = names
     with open_store(workspace) as store:
-        return carry_out(workspace, store, plan_resume(workspace, store, target, words))
+        plan = plan_resume(workspace, store, target, words, model_name=model, dataset_name=dataset)
+        return carry_out(workspace, store, plan)
 
 
 def carry_out(workspace: Workspace, store: Store, plan: Plan) -> int:
     """Start what a plan says and show it until it ends; the exit code."""
     if plan.mode == "finished":
-        done = plan.checkpoint.epoch if plan.checkpoint else 0
-        show_finished(plan.origin, done, plan.settings.training.num_epochs, plan.differences)
+        show_finished(plan.origin, plan.epoch, plan.settings.training.num_epochs, plan.differences)
         return 0
     after = store.last_seq()
     launched = launch.prepare(workspace, store, plan)

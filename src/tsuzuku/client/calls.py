@@ -162,6 +162,10 @@ class Client(Watching):
         sha256 = self.checkpoint(run_id, name).sha256
         return self._transport.save(f"{_checkpoint(run_id, name)}/download", target, sha256)
 
+    def imports(self) -> a.ImportList:
+        """The files of other programs in the server's `imports/`, from which runs can begin."""
+        return self._call(a.ImportList, "GET", "/api/imports")
+
     # Trained models
 
     def models(self) -> a.TrainedModels:

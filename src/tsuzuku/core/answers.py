@@ -153,6 +153,34 @@ class CheckpointList(Answer):
     """Checkpoints in the workspace."""
 
 
+Part = Literal["weights", "optimizer", "scheduler", "epoch"]
+
+
+class ImportInfo(Answer):
+    """A file of another program in `imports/`, or of this one."""
+
+    name: str
+    """`imports/NAME`, as `specific_checkpoint` takes it."""
+    size: int
+    size_mb: float
+    format: Literal["checkpoint", "lightning", "weights", "safetensors"] | None = None
+    epoch: int | None = None
+    """Completed epochs, as far as the file tells."""
+    global_step: int | None = None
+    has: list[Part] = []
+    left_out: list[str] = []
+    """Classes whose objects are not opened, since that would run code."""
+    model_name: str | None = None
+    dataset_name: str | None = None
+    """What the file says that it was trained with."""
+    problem: str = ""
+    """Why it cannot be used; empty if it can."""
+
+
+class ImportList(Answer):
+    imports: list[ImportInfo]
+
+
 class CheckpointDetails(CheckpointInfo):
     config: Tree = {}
     metadata: Tree = {}

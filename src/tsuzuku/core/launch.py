@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from tsuzuku.core import checkpoint_files, journal
+from tsuzuku.core import checkpoint_files, importing, journal
 from tsuzuku.core.config_loader import dump_yaml
 from tsuzuku.core.messages import Language, text
 from tsuzuku.core.resume import Plan
@@ -48,6 +48,7 @@ def prepare(workspace: Workspace, store: Store, plan: Plan) -> Launched:
         # the file that it was copied from is gone, and `best` itself may be replaced any time
         plan = replace(plan, checkpoint=checkpoint_files.restore_original(plan.checkpoint))
     run = workspace.new_run_dir(datetime.now())
+    origin = _taken(plan, run)
     now = time.time()
     sources: dict[str, str] = {}
     for plugin in (plan.model, plan.dataset):
@@ -64,6 +65,7 @@ def prepare(workspace: Workspace, store: Store, plan: Plan) -> Launched:
         "fine_tuning": plan.fine_tuning,
         "requested": plan.settings.model_dump(mode="json"),
         "source": sources,
+        **({"origin": origin} if origin else {}),
     }
     write_settings(run, plan.settings)
     _write_identity(run, identity)
@@ -81,6 +83,21 @@ def prepare(workspace: Workspace, store: Store, plan: Plan) -> Launched:
     )
     _announce(store, run, plan.settings.language)
     return Launched(run, 1, plan.origin)
+
+
+def _taken(plan: Plan, run: RunDir) -> dict[str, Any] | None:
+    """Copy the file of another program that a run begins from into its folder, which is no run
+    until that is done; what its identity keeps of it."""
+    if plan.foreign is None:
+        return None
+    try:
+        origin = importing.take(plan.foreign, run)
+    except BaseException:
+        shutil.rmtree(run.path, ignore_errors=True)
+        raise
+    # as it was asked for then: what begins again before its first checkpoint begins the same way
+    partial = plan.settings.training.initialize.partial
+    return {**origin, "epoch": plan.epoch, "partial": partial}
 
 
 def _announce(store: Store, run: RunDir, language: Language) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tsuzuku.core.answers import Resume, Tail
+from tsuzuku.core.importing import is_import
 from tsuzuku.core.schemas import Curve
 from tsuzuku.core.store import Store
 
@@ -44,7 +45,8 @@ def segments(store: Store, run_id: str) -> list[Segment]:
         chain.append(Segment(current, after, until))
         # nothing of an ancestor counts beyond the earliest branch below it
         until = after if until is None else min(after, until)
-        current = parent.rpartition("/")[0] if parent else None
+        # a file of another program has no curves
+        current = parent.rpartition("/")[0] if parent and not is_import(parent) else None
     return chain[::-1]
 
 

@@ -64,6 +64,18 @@ TEXTS: dict[str, tuple[str, str]] = {
         "学習しないパラメーター {count} 個: {names}",
         "{count} parameters are not trained: {names}",
     ),
+    "begun_from": (
+        "ファイル {name} から始めます（エポック {epoch}、ステップ {step}）",
+        "Beginning from the file {name} (epoch {epoch}, step {step})",
+    ),
+    "import_partial": (
+        "{name} に合わない重みがあります。初期値のまま: {left}。使わないもの: {unused}",
+        "{name} fits in part. Begin anew: {left}. Not used: {unused}",
+    ),
+    "import_converted": (
+        "{name} の重みをモデルの型に変換しました: {names}",
+        "Weights of {name} were converted to the model's types: {names}",
+    ),
     "data_changed": (
         "データセットがチェックポイントの保存後に変わっています。結果は同一になりません",
         "The data set has changed since the checkpoint; the result will not be the same",

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from tsuzuku import __version__
 from tsuzuku.core.answers import Change, Component, Preview, ProofOnRecord, SourceChange
+from tsuzuku.core.foreign_preview import foreign_components
 from tsuzuku.core.plugin_files import PluginFile
 from tsuzuku.core.resume import DATA, Plan
 from tsuzuku.core.settings import RunSettings
@@ -32,19 +33,22 @@ def preview(plan: Plan, store: Store | None = None) -> Preview:
     """The answer of `POST /api/train/resume/preview` for a plan."""
     at = plan.checkpoint
     going_on = at is not None and plan.mode in ("continue", "branch")
+    components = list(_Parts(plan)) if going_on else []
+    if plan.foreign is not None:
+        components = foreign_components(plan, plan.foreign)
     return Preview(
         mode=plan.mode,
         fine_tuning=plan.fine_tuning,
         run_id=plan.run.run_id if plan.run else None,
         checkpoint=plan.origin,
-        epoch=at.epoch if at else 0,
+        epoch=plan.epoch,
         global_step=at.global_step if at else 0,
         total_epochs=plan.settings.training.num_epochs,
         differences=[
             Change(key=d.key, old=d.old, new=d.new, changes_result=d.changes_result)
             for d in plan.differences
         ],
-        components=list(_Parts(plan)) if going_on else [],
+        components=components,
         sources=_sources(plan) if going_on else [],
         proof=proof_on_record(store, plan.model, plan.dataset) if store is not None else None,
     )

@@ -19,6 +19,8 @@ from tsuzuku.core.config_loader import (
     resolved,
 )
 from tsuzuku.core.errors import Busy, CorruptCheckpoint, NotFound, SettingsError, WrongInput
+from tsuzuku.core.foreign import ForeignFile, look
+from tsuzuku.core.importing import find_import
 from tsuzuku.core.plugin_files import PluginFile
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.store import Store
@@ -49,10 +51,24 @@ class Plan:
     """How the files below the data set's `path` are now, where it has one."""
     fine_tuning: bool = False
     """Only the weights come along; epochs, steps and everything else begin anew."""
+    foreign: ForeignFile | None = None
+    """The file of another program that a new run begins from."""
+    alike: CheckpointFile | None = None
+    """A checkpoint of the same model, whose weights those of `foreign` can be compared with."""
+
+    @property
+    def epoch(self) -> int:
+        """Completed epochs where it goes on."""
+        if self.foreign is not None:
+            said = self.settings.training.initialize.epoch
+            return (self.foreign.epoch or 0) if said is None else said
+        return self.checkpoint.epoch if self.checkpoint else 0
 
     @property
     def origin(self) -> str | None:
-        """`run_id/name` of the checkpoint that it goes on from."""
+        """`run_id/name` of the checkpoint that it goes on from, or `imports/NAME`."""
+        if self.foreign is not None:
+            return self.foreign.origin
         if self.run is None or self.checkpoint is None:
             return None
         return f"{self.run.run_id}/{self.checkpoint.name}"
@@ -88,7 +104,13 @@ def plan_training(
     check_data_path(workspace, settings)
     new = Plan("fresh", settings, model_file, dataset_file)
     if checkpoint is not None:
-        run, found = find_checkpoint(workspace, store, checkpoint, paths=paths)
+        try:
+            run, found = find_checkpoint(workspace, store, checkpoint, paths=paths)
+        except NotFound:
+            foreign = find_import(workspace, checkpoint, paths=paths)
+            if foreign is None:
+                raise
+            return _begins_from(foreign, new, workspace, store)
         return _goes_on(workspace, run, found, new, fine_tune)
     if fresh or not settings.training.auto_resume:
         return new
@@ -102,15 +124,17 @@ def plan_resume(
     target: str,
     overrides: list[str] | Tree,
     *,
+    model_name: str | None = None,
+    dataset_name: str | None = None,
     paths: bool = True,
-    dataset: str | None = None,
     fine_tune: bool | None = None,
 ) -> Plan:
     """Plan `resume RUN_OR_CHECKPOINT key=value …`: the run's own settings, changed as asked.
 
     `overrides` are `key.path=value` words, or a tree below `models`, `datasets` and `training`.
-    `dataset` names another data set to train on, with the workspace's settings of it; `fine_tune`
-    is as in `plan_training`.
+    With another `dataset_name` it is trained on that, with the workspace's settings of it;
+    `fine_tune` is as in `plan_training`. A file of another program begins a new run of the two that
+    are named, by the file itself if not here.
     """
     checkpoint = None
     try:
@@ -119,6 +143,13 @@ def plan_resume(
         try:
             run, checkpoint = find_checkpoint(workspace, store, target, paths=paths)
         except NotFound:
+            foreign = find_import(workspace, target, paths=paths)
+            if foreign is not None:
+                names = _names(foreign, model_name, dataset_name)
+                tree = (
+                    parse_overrides(overrides, *names) if isinstance(overrides, list) else overrides
+                )
+                return plan_training(workspace, store, *names, tree, checkpoint=target, paths=paths)
             raise NotFound(
                 f"There is no run and no checkpoint {target!r}.",
                 "`tsuzuku runs` and `tsuzuku checkpoints` list them.",
@@ -126,9 +157,15 @@ def plan_resume(
             ) from None
     identity = run.read_identity()
     asked = RunSettings.model_validate(identity["requested"])
-    if dataset is not None and dataset != asked.dataset_name:
-        own = workspace.config().settings.datasets.get(dataset, {})
-        asked = asked.model_copy(update={"dataset_name": dataset, "dataset": dict(own)})
+    if model_name not in (None, asked.model_name):
+        raise WrongInput(
+            f"{target} is a checkpoint of {asked.model_name}, not of {model_name}.",
+            f"Name {asked.model_name} as model.",
+            code="wrong_model",
+        )
+    if dataset_name not in (None, asked.dataset_name):
+        own = workspace.config().settings.datasets.get(dataset_name, {})
+        asked = asked.model_copy(update={"dataset_name": dataset_name, "dataset": dict(own)})
     changes = (
         parse_overrides(overrides, asked.model_name, asked.dataset_name)
         if isinstance(overrides, list)
@@ -141,6 +178,34 @@ def plan_resume(
         _plugin(workspace, run, "datasets", asked.dataset_name),
     )
     return _goes_on(workspace, run, checkpoint, Plan("fresh", settings, *files), fine_tune)
+
+
+def _names(foreign: ForeignFile, model: str | None, dataset: str | None) -> tuple[str, str]:
+    """Of the model and the data set that a file is to be trained with."""
+    model, dataset = model or foreign.model_name, dataset or foreign.dataset_name
+    if model is None or dataset is None:
+        raise WrongInput(
+            f"{foreign.name} does not say which model and data set it is of.",
+            "Name them: `--model MODEL --dataset DATASET`.",
+        )
+    return model, dataset
+
+
+def _begins_from(foreign: ForeignFile, new: Plan, workspace: Workspace, store: Store) -> Plan:
+    """A new run that takes over what it can of a file of another program."""
+    settings = new.settings
+    names = settings.model_name, settings.dataset_name
+    alike = None
+    try:
+        found = newest_checkpoint(workspace, store, *names, settings)
+    except Busy:  # a run that has saved nothing yet
+        found = None
+    if found is not None:
+        sources: Tree = found[0].read_identity()["source"]
+        alike = found[1] if sources.get(new.model.label) == new.model.sha256() else None
+    plan = replace(new, mode="branch", foreign=foreign, alike=alike)
+    over = plan.epoch >= settings.training.num_epochs
+    return replace(plan, mode="finished") if over else plan
 
 
 def plan_restart(workspace: Workspace, run_id: str) -> Plan:
@@ -313,6 +378,10 @@ def _goes_on(
         mode: Mode = "finished" if over else "continue"
     else:
         mode = "finished" if finished else "branch"
+    if mode == "branch" and checkpoint is None and (origin := identity.get("origin")):
+        # it has nothing of its own yet: what it began from is what another one branches off
+        foreign = look(run.imports / str(origin["name"]))
+        return replace(new, mode=mode, differences=found, foreign=foreign)
     return replace(new, mode=mode, run=run, checkpoint=checkpoint, differences=found, data=data)
 
 

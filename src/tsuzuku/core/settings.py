@@ -179,6 +179,14 @@ class RestartSettings(Section):
     """Seconds before the first restart; doubled for each further one without a new checkpoint."""
 
 
+class InitializeSettings(Section):
+    partial: bool = False
+    """Begin from a file of another program even if some names or shapes differ; what does not fit
+    is left as the seed has it."""
+    epoch: Amount | None = None
+    """Completed epochs of such a file, whatever it says itself; null for what it says."""
+
+
 class TrainingSettings(Section):
     seed: Amount = 42
     """Everything that is random follows from this number."""
@@ -228,6 +236,8 @@ class TrainingSettings(Section):
     """Run the model through torch.compile."""
     restart: RestartSettings = RestartSettings()
     """Whether a server starts a run again that ended badly."""
+    initialize: InitializeSettings = InitializeSettings()
+    """How a run begins from a file of another program (docs/resume.md)."""
     save: SaveSettings = SaveSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
 
@@ -238,7 +248,7 @@ class TrainingSettings(Section):
         if not is_tree(values):
             return values
         data = dict(values)
-        for section in ("checkpoint", "save", "restart", "scheduler_options"):
+        for section in ("checkpoint", "save", "restart", "scheduler_options", "initialize"):
             if section in data and data[section] is None:
                 del data[section]  # left empty in the file: its defaults
         if isinstance(data.get("restart"), str):
@@ -339,6 +349,7 @@ SAME_RESULT = frozenset(
         "auto_resume",
         "save.compact",
         "restart",
+        "initialize",
         *(
             f"checkpoint.{name}"
             for name in CheckpointSettings.model_fields

@@ -38,6 +38,7 @@ class RunDir:
         self.weights = path / "model.safetensors"
         self.stop_mark = path / ".stop"
         self.data_files = path / "data_files.json.gz"
+        self.imports = path / "imports"
 
     def read_identity(self) -> dict[str, Any]:
         """What makes it this run (run.json); raises WrongInput if it cannot be read."""
@@ -63,6 +64,7 @@ class Workspace:
         self.outputs = outputs.absolute() if outputs else self.root / "outputs"
         self.db = self.outputs / "tsuzuku.db"
         self.data = self.root / "data"
+        self.imports = self.root / "imports"
 
     def config(self, overrides: dict[str, Any] | None = None) -> Config:
         if not self.config_path.exists():

@@ -38,12 +38,11 @@ say = speaker(
 
 def draw(choice: Choice | None, status: Status, *, busy: bool) -> None:
     """The three; `busy` where no further training may begin."""
-    checkpoint = choice.checkpoint if choice is not None else None
+    epoch = choice.begun if choice is not None else None
     left = True
-    if choice is not None and checkpoint is not None:
-        left = choice.setting("num_epochs") > checkpoint.epoch
+    if choice is not None and epoch is not None:
+        left = choice.setting("num_epochs") > epoch
         if not left:
-            epoch = checkpoint.epoch
             st.caption(say("nothing_left", epoch=epoch, more=epoch + 1))
     fresh = choice is not None and not busy
     if (
@@ -53,7 +52,7 @@ def draw(choice: Choice | None, status: Status, *, busy: bool) -> None:
         and choice
     ):
         _do(lambda: _start(choice))
-    resumable = fresh and checkpoint is not None and left
+    resumable = fresh and epoch is not None and left
     if (
         st.button(say("resume"), key="resume_training", width="stretch", disabled=not resumable)
         and choice

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tsuzuku.client.calls import ResumeOptions, StartOptions
-from tsuzuku.core.answers import CheckpointDetails, CheckpointInfo, Config, PluginInfo
+from tsuzuku.core.answers import (
+    CheckpointDetails,
+    CheckpointInfo,
+    Config,
+    ImportInfo,
+    PluginInfo,
+)
 from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.dashboard import setting_words, typed
 from tsuzuku.dashboard.schema_form import Form
@@ -34,6 +40,19 @@ class Choice:
     model: str
     dataset: str
     checkpoint: CheckpointDetails | None = None
+    imported: ImportInfo | None = None
+    """A file of another program in its place; the settings are the workspace's then."""
+
+    @property
+    def begun(self) -> int | None:
+        """Completed epochs of what it resumes from; None where that is nothing."""
+        if self.checkpoint is not None:
+            return self.checkpoint.epoch
+        if self.imported is None:
+            return None
+        initialize: Tree = self.training.get("initialize") or {}
+        said = typed.value(f"{self.scope}training.initialize.epoch", initialize.get("epoch"))
+        return said if isinstance(said, int) else self.imported.epoch or 0
 
     @property
     def scope(self) -> str:
@@ -94,6 +113,8 @@ class Choice:
         options["batch_size"] = self.setting("batch_size")
         if self.checkpoint is not None:
             options["specific_checkpoint"] = full_name(self.checkpoint)
+        elif self.imported is not None:
+            options["specific_checkpoint"] = self.imported.name
         return options
 
     @property

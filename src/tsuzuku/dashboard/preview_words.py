@@ -26,6 +26,8 @@ COMPONENTS = {
     "device": Both("デバイス", "device"),
     "ranks": Both("プロセス数", "ranks"),
     "early stopping": Both("早期終了", "early stopping"),
+    "epoch": Both("エポック", "epoch"),
+    "other contents": Both("その他の内容", "other contents"),
 }
 WHY = {
     "Loaded from the checkpoint.": "チェックポイントから読み込みます。",
@@ -130,7 +132,53 @@ FILES = {
     "{before} were there, {now} are": "{before} ファイルから {now} ファイルに",
 }
 """What has changed of a data set's files."""
-SENTENCES = {english: Both(japanese, english) for english, japanese in WHY.items()}
+FOREIGN = {
+    "Loaded where names and shapes fit; the rest begins anew.": (
+        "名前と形が合うものを読み込みます。残りは初期値から始めます。"
+    ),
+    "Loaded if all names and shapes fit; otherwise the training is refused.": (
+        "すべての名前と形が合えば読み込みます。合わなければ学習は始まりません。"
+    ),
+    "All names and shapes are those of {name}.": "すべての名前と形が {name} と同じです。",
+    "All names and shapes fit; the values are converted to the model's types.": (
+        "すべての名前と形が合います。値はモデルの型に変換します。"
+    ),
+    "Missing: {missing}, unexpected: {extra}, of another shape: {other}; the rest fits.": (
+        "足りない重み {missing} 個、余分な重み {extra} 個、形違い {other} 個。残りは合います。"
+    ),
+    "Refused: {missing} are missing, {extra} unexpected, {other} of another shape.": (
+        "始められません。重みが {missing} 個足りず、{extra} 個余り、{other} 個は形が違います。"
+    ),
+    "The file has none that can be taken over.": "引き継げるものがファイルにありません。",
+    "Moments and steps are loaded from the file; they fit the weights.": (
+        "モーメントとステップ数をファイルから読み込みます。重みの形と合っています。"
+    ),
+    "Moments and steps are loaded if they fit the parameters, else lost.": (
+        "パラメータに合えばモーメントとステップ数を読み込みます。合わなければ失われます。"
+    ),
+    "Set by training.initialize.epoch.": "training.initialize.epoch の値です。",
+    "The file does not say; it begins at 0.": "ファイルに記録がないため、0 から始めます。",
+    "The file was saved within an epoch, which begins anew.": (
+        "エポックの途中で保存されたファイルなので、そのエポックを最初からやり直します。"
+    ),
+    "The file's number, taken for completed epochs.": (
+        "ファイルの番号を、完了したエポックの数として使います。"
+    ),
+    "The settings have none.": "設定ではスケジューラを使いません。",
+    "Neither the file nor the settings have one.": "ファイルにも設定にもありません。",
+    "It stands where the settings have it after so many epochs.": (
+        "設定での、そのエポック数の位置から始めます。"
+    ),
+    "It begins anew.": "最初から始めます。",
+    "The file does not have it; it follows from the run's seed.": (
+        "ファイルにないため、この学習のシードで決まります。"
+    ),
+    "Left out, since opening it would run code: {names}.": (
+        "開くとコードが実行されるため、読み込みません: {names}"
+    ),
+}
+"""Of files of other programs (`core.foreign_preview`)."""
+SENTENCES = {english: Both(japanese, english) for english, japanese in (WHY | FOREIGN).items()}
 
 say_component = speaker(COMPONENTS)
 

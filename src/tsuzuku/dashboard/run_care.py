@@ -82,7 +82,11 @@ def _buttons(run: RunInfo) -> None:
             _resume(run)
         if st.button(say("checkpoints"), key="run_checkpoints"):
             places.go("checkpoints", run=run.run_id)
-        if run.parent and st.button(say("parent_link"), key="run_parent"):
+        if (
+            run.parent
+            and not run.parent.startswith("imports/")
+            and st.button(say("parent_link"), key="run_parent")
+        ):
             places.go("checkpoints", checkpoint=run.parent)
 
 

@@ -9,7 +9,16 @@ import streamlit as st
 
 from tsuzuku.core.answers import CheckpointDetails, CheckpointInfo, Config, PluginInfo, Status
 from tsuzuku.core.errors import NotFound
-from tsuzuku.dashboard import buttons, notice, places, preview_view, redraw, tasks, typed
+from tsuzuku.dashboard import (
+    buttons,
+    importing,
+    notice,
+    places,
+    preview_view,
+    redraw,
+    tasks,
+    typed,
+)
 from tsuzuku.dashboard.choice import MODEL, Choice, full_name
 from tsuzuku.dashboard.connection import client, refusals
 from tsuzuku.dashboard.offers import offers, readable
@@ -91,7 +100,10 @@ def _controls(place: places.Place) -> None:
             choice = _from_checkpoint(choice)
             _settings(choice)
             _further(choice)
-            _preview(choice)
+            if choice.imported is not None:
+                importing.preview(choice)
+            else:
+                _preview(choice)
         # drawn while plug-ins are still being read, too: what is clicked where there is no such
         # button would be forgotten, and a training can be stopped at any time
         buttons.draw(
@@ -154,33 +166,43 @@ def _chosen_anew(path: str) -> None:
 def _from_checkpoint(choice: Choice) -> Choice:
     """With the checkpoint to resume from, if there are any and one is wanted."""
     listed = client().checkpoints(choice.model, choice.dataset, limit=LISTED).checkpoints
+    brought = importing.usable()
     asked = f"{choice.scope}{choice.dataset}/resume"
     wanted = st.checkbox(
         say("resuming"),
-        key=typed.widget(asked, True),
+        key=typed.widget(asked, bool(listed)),
         on_change=typed.keep,
         args=(asked,),
-        disabled=not listed,
+        disabled=not listed and not brought,
     )
     if not listed:
         st.caption(say("no_checkpoint"))
-    if not wanted or not listed:
+    if not wanted or not (listed or brought):
         return choice
     found = {full_name(one): one for one in listed}
     path = f"{choice.scope}{choice.dataset}/checkpoint"
-    if typed.value(path, None) not in found:
+    if typed.value(path, None) not in {**found, **brought}:
         typed.forget(path)
+    names = [*([NEWEST] if listed else []), *found, *brought]
     # the newest has a name of its own that never changes: while a training saves, a browser may
     # still tell of the one before, and that would pass for a choice
     name = st.selectbox(
         say("checkpoint"),
-        [NEWEST, *found],
-        key=typed.widget(path, NEWEST),
-        format_func=lambda name: _of_run(found[name]) if name in found else say("newest"),
+        names,
+        key=typed.widget(path, names[0]),
+        format_func=lambda name: (
+            importing.label(name)
+            if name in brought
+            else _of_run(found[name])
+            if name in found
+            else say("newest")
+        ),
         on_change=typed.keep,
         args=(path,),
         help=say("older", count=LISTED) if len(listed) == LISTED else None,
     )
+    if name in brought:
+        return replace(choice, imported=brought[name])
     chosen = found.get(name, listed[0])
     if name not in found:
         st.caption(chosen.name)

@@ -31,7 +31,16 @@ from tsuzuku.server.fetching import Fetching
 from tsuzuku.server.guard import Guard, Policy
 from tsuzuku.server.logs import AccessLog, internal_error
 from tsuzuku.server.problems import ANYWHERE, handle_errors, problems
-from tsuzuku.server.routes import about, checkpoints, datasets, inference, models, train, watch
+from tsuzuku.server.routes import (
+    about,
+    checkpoints,
+    datasets,
+    imports,
+    inference,
+    models,
+    train,
+    watch,
+)
 from tsuzuku.server.supervisor import Supervisor
 from tsuzuku.server.verification import Verification
 from tsuzuku.server.websocket import event_routes
@@ -51,6 +60,7 @@ ROUTERS = (
     watch.router,
     checkpoints.router,
     checkpoints.exports,
+    imports.router,
     models.router,
     inference.router,
     datasets.router,

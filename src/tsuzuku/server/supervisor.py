@@ -119,8 +119,7 @@ class Supervisor:
             if plan.mode == "finished":
                 total = plan.settings.training.num_epochs
                 raise WrongInput(
-                    f"Nothing is left to train: {plan.origin} is at epoch "
-                    f"{plan.checkpoint.epoch if plan.checkpoint else 0} of {total}.",
+                    f"Nothing is left to train: {plan.origin} is at epoch {plan.epoch} of {total}.",
                     "Ask for more epochs, or for a new training from the beginning.",
                     code="nothing_to_train",
                 )

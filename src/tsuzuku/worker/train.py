@@ -39,6 +39,7 @@ from tsuzuku.training.setup import choose_device, load_plugins, make_determinist
 from tsuzuku.training.state import TrainingState, section
 from tsuzuku.training.trainer import Outcome, Trainer
 from tsuzuku.worker.bad_rows import left_out, named
+from tsuzuku.worker.beginning import begin_from_file
 from tsuzuku.worker.emit import Emitter
 from tsuzuku.worker.failures import explained, print_traceback
 from tsuzuku.worker.keeping import Keeping
@@ -218,6 +219,11 @@ class _Session:
             if own:
                 self.keeping.mend(found)
             return own
+        identity = self.run.read_identity()
+        if origin := identity.get("origin"):
+            state.identity["parent"] = identity.get("parent")
+            self.attempt.resumed_from = begin_from_file(self.run, state, self.emit, origin)
+            return False
         self.attempt.resumed_from = None
         self.emit.say("no_checkpoint")
         return False
@@ -241,8 +247,9 @@ class _Session:
                 "set_aside", "warning", name=path.name, new=new.name, why="no usable sidecar"
             )
         candidates = good[::-1]
-        parent = self.run.read_identity().get("parent")
-        if parent:
+        identity = self.run.read_identity()
+        parent = identity.get("parent")
+        if parent and not identity.get("origin"):
             run_id, _, name = str(parent).rpartition("/")
             path = self.workspace.run_dir(run_id).checkpoints / name
             if not path.exists() and not candidates:
@@ -275,6 +282,7 @@ class _Session:
             "attempt": self.attempt.attempt,
             "parent": identity.get("parent"),
             "source_sha256": identity["source"],
+            **({"origin": identity["origin"]} if identity.get("origin") else {}),
             "dataset_fingerprint": dataset_fingerprint(data.train, files),
             "data_files": files.summary() if files else None,
         }

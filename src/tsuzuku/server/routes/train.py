@@ -12,6 +12,8 @@ from tsuzuku.core import plugin_files
 from tsuzuku.core.answers import Preview, Started, Stopping
 from tsuzuku.core.config_loader import laid_over, overrides_tree
 from tsuzuku.core.errors import NotFound, TsuzukuError, WrongInput
+from tsuzuku.core.foreign import ForeignFile
+from tsuzuku.core.importing import find_import
 from tsuzuku.core.messages import text
 from tsuzuku.core.preview import preview
 from tsuzuku.core.resume import (
@@ -47,7 +49,8 @@ class Asked(BaseModel):
     """Epochs in total, over all attempts."""
     batch_size: Count | None = None
     specific_checkpoint: Annotated[str, Field(max_length=300)] | None = None
-    """`name` (of the newest run that has it) or `run_id/name`."""
+    """`name` (of the newest run that has it), `run_id/name`, or `imports/NAME` for a file of
+    another program, from which a new run begins."""
     lightweight: bool = False
     """A quick trial: 10 samples, and small model settings where the model offers them."""
     limit_samples: Count | None = None
@@ -178,6 +181,9 @@ def _plan_resume(body: Resume, here: Context) -> Plan:
             "epochs is the total, additional_epochs counts from the checkpoint.",
         )
     _require_fitting(body, here)
+    foreign = _import(body, here)
+    if foreign is not None:
+        return _plan_import(body, here, foreign)
     if body.specific_checkpoint is not None:
         run, found = find_checkpoint(
             here.workspace, here.store, body.specific_checkpoint, paths=False
@@ -204,7 +210,7 @@ def _plan_resume(body: Resume, here: Context) -> Plan:
             target,
             tree,
             paths=False,
-            dataset=body.dataset_name,
+            dataset_name=body.dataset_name,
             fine_tune=body.fine_tune,
         )
 
@@ -214,13 +220,35 @@ def _plan_resume(body: Resume, here: Context) -> Plan:
     return planned(more) if plan.fine_tuning and more is not None else plan
 
 
+def _import(body: Asked, here: Context) -> ForeignFile | None:
+    """The file in `imports/` that is asked for, if one is."""
+    name = body.specific_checkpoint
+    return None if name is None else find_import(here.workspace, name, paths=False)
+
+
+def _plan_import(body: Resume, here: Context, foreign: ForeignFile) -> Plan:
+    """A new run from a file in `imports/`, with the workspace's settings."""
+    tree = _overrides(body, here, light_model=True)
+    total = body.epochs
+    if body.additional_epochs is not None:
+        said: Tree = here.workspace.config(tree).settings.training.get("initialize") or {}
+        begun = said.get("epoch")
+        total = (begun if isinstance(begun, int) else foreign.epoch or 0) + body.additional_epochs
+    if total is not None:
+        tree = laid_over(tree, {"training": {"num_epochs": total}})
+    names = body.model_name, body.dataset_name
+    return plan_training(
+        here.workspace, here.store, *names, tree, checkpoint=body.specific_checkpoint, paths=False
+    )
+
+
 def _require_fitting(body: Asked, here: Context) -> None:
     """Unknown names are the caller's first mistake; a checkpoint of another model the second."""
     known = here.workspace.config().settings
     root = here.workspace.root
     plugin_files.find("models", body.model_name, root, known.available_models)
     plugin_files.find("datasets", body.dataset_name, root, known.available_datasets)
-    if body.specific_checkpoint is None:
+    if body.specific_checkpoint is None or _import(body, here) is not None:
         return
     run, found = find_checkpoint(here.workspace, here.store, body.specific_checkpoint, paths=False)
     model = run.read_identity()["model_name"]
