@@ -12,11 +12,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tsuzuku.core import database, listing
 from tsuzuku.core.database import SCHEMA_VERSION
 from tsuzuku.core.errors import Busy, DiskFull, NotFound, TsuzukuError
 from tsuzuku.core.rebuild import rebuild
@@ -573,6 +575,31 @@ def test_a_database_of_the_schema_before_goes_on(path: Path) -> None:
         assert [r.run_id for r in store.runs()] == [RUN]
         store.note_check("r", "c.pt", "abc", 12.5)
         assert store.checked_at("r", "c.pt") == 12.5
+
+
+def test_a_database_from_before_fine_tuning_goes_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = {k: v for k, v in Run.model_fields.items() if k != "fine_tuning"}
+    old = listing._item(item, resumed_from="resumed_from", attempts="json(attempts)")
+    tables = database._LISTED.replace("fine_tuning INTEGER NOT NULL DEFAULT 0,", "")
+    with monkeypatch.context() as patched:
+        patched.setattr(database, "_LISTED", tables.replace(listing.RUN_ITEM, old))
+        patched.setattr(database, "SCHEMA_VERSION", 4)
+        with closing(database.connect(path)) as db:
+            columns = [c[1] for c in db.execute("PRAGMA table_info(runs)")]
+            assert "fine_tuning" not in columns
+            known = {k: v for k, v in a_run().model_dump().items() if k in columns}
+            names, marks = ", ".join(known), ", ".join("?" * len(known))
+            db.execute(f"INSERT INTO runs ({names}) VALUES ({marks})", list(known.values()))
+    with Store(path) as store:
+        assert store.runs() == [a_run()]
+        store.put_attempt(an_attempt(1))
+        store.put_run(a_run("later", fine_tuning=True))
+        assert [(r.run_id, r.fine_tuning) for r in store.runs()] in (
+            [("later", True), (RUN, False)],
+            [(RUN, False), ("later", True)],
+        )
 
 
 def test_a_newer_schema_is_refused(path: Path) -> None:

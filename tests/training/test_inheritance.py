@@ -10,7 +10,7 @@ from attempts import attempt, last, resume, said, straight
 from torch import nn
 
 from plain_plugins import TINY
-from tsuzuku.core import launch
+from tsuzuku.core import launch, lineage
 from tsuzuku.core.errors import CorruptCheckpoint, WrongInput
 from tsuzuku.core.preview import preview
 from tsuzuku.core.resume import plan_resume
@@ -124,7 +124,7 @@ def test_another_data_set_is_fine_tuned_onto(workspace: Workspace, store: Store)
         text = noise.replace("count =", f"self.classes = {classes}\n        count =", 1)
         (workspace.root / "datasets" / f"{name}.py").write_text(text)
     first = straight(workspace, store, "num_epochs=2")
-    plan = plan_resume(workspace, store, first.run_id, ["num_epochs=1"], dataset="other")
+    plan = plan_resume(workspace, store, first.run_id, ["num_epochs=1"], dataset_name="other")
     said_before = preview(plan, store)
     assert (said_before.mode, said_before.fine_tuning) == ("branch", True)
     assert {c.name: c.verdict for c in said_before.components}["data set"] == "lost"
@@ -140,8 +140,10 @@ def test_another_data_set_is_fine_tuned_onto(workspace: Workspace, store: Store)
         1,
         f"{first.run_id}/{last(first).name}",
     )
-    steps = [step for step, _ in store.raw_points(tuned.run_id, "loss")]
-    assert steps[0] == 1
+    own = store.raw_points(tuned.run_id, "loss")
+    assert own[0][0] == 1
+    joined = lineage.curve(store, lineage.segments(store, tuned.run_id), "loss", 1000)
+    assert list(zip(joined.step, joined.value, strict=True)) == own, "its parent's steps are others"
     # going on with it is no fine-tuning again
     again = resume(workspace, store, tuned.run_id, "num_epochs=2")
     assert again.run_id == tuned.run_id

@@ -12,9 +12,9 @@ from pathlib import Path
 from tsuzuku.core import curves, listing
 from tsuzuku.core.errors import Busy, DiskFull, TsuzukuError
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """2: runs, attempts and checkpoints keep themselves as JSON, too. 3: runs with their attempts.
-4: when each checkpoint was looked at last."""
+4: when each checkpoint was looked at last. 5: whether a run is a fine-tuning."""
 PATIENCE = 30.0
 """Seconds to wait for other processes that write."""
 
@@ -22,6 +22,7 @@ _LISTED = f"""
 CREATE TABLE runs (
     run_id TEXT PRIMARY KEY, model_name TEXT NOT NULL, dataset_name TEXT NOT NULL,
     status TEXT NOT NULL, created_at REAL NOT NULL, updated_at REAL NOT NULL, parent TEXT,
+    fine_tuning INTEGER NOT NULL DEFAULT 0,
     attempt INTEGER NOT NULL, epoch INTEGER NOT NULL, global_step INTEGER NOT NULL,
     total_epochs INTEGER NOT NULL, best_metric REAL, message TEXT NOT NULL,
     resumed_from TEXT, attempts TEXT NOT NULL DEFAULT '[]',
@@ -169,7 +170,7 @@ def _update(db: sqlite3.Connection, path: Path) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
         version = _version(db, path)  # another process may have just done so
-        if version < 3:
+        if version < SCHEMA_VERSION:
             _list_anew(db)
         if version < SCHEMA_VERSION:
             db.execute(_CHECKS)
@@ -182,8 +183,14 @@ def _update(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _list_anew(db: sqlite3.Connection) -> None:
-    """Make the tables that lists are read from as they are since schema 3."""
+    """Make the tables that lists are read from as they are in this schema."""
     names = ("runs", "attempts", "checkpoints")
+    rows = db.execute(
+        "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'index')"
+        " AND sql IS NOT NULL AND tbl_name IN ('runs', 'attempts', 'checkpoints')"
+    ).fetchall()
+    for kind, name in rows:
+        db.execute(f"DROP {kind} {name}")
     for name in names:
         db.execute(f"ALTER TABLE {name} RENAME TO old_{name}")
     for statement in _LISTED.split(";"):

@@ -78,6 +78,7 @@ def prepare(workspace: Workspace, store: Store, plan: Plan) -> Launched:
             created_at=now,
             updated_at=now,
             parent=plan.origin,
+            fine_tuning=plan.fine_tuning,
             total_epochs=plan.settings.training.num_epochs,
         )
     )

@@ -42,6 +42,8 @@ def segments(store: Store, run_id: str) -> list[Segment]:
             break
         parent = run.parent if run else None
         after = branched_at(store, current, parent) if parent else -1
+        if run is not None and run.fine_tuning:
+            after = 0  # its steps count from the beginning
         chain.append(Segment(current, after, until))
         # nothing of an ancestor counts beyond the earliest branch below it
         until = after if until is None else min(after, until)

@@ -73,6 +73,7 @@ def _recovered(run: RunDir) -> Recovered:
         created_at=identity["created_at"],
         updated_at=identity["created_at"],
         parent=identity.get("parent"),
+        fine_tuning=identity.get("fine_tuning") is True,
         attempt=len(attempts),
         total_epochs=identity["requested"]["training"]["num_epochs"],
     )

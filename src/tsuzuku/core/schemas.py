@@ -63,6 +63,8 @@ class Run(Record):
     updated_at: float
     parent: str | None = None
     """`run_id/name` of the checkpoint that this run branched from."""
+    fine_tuning: bool = False
+    """Whether only the weights came along: its steps count from the beginning."""
     attempt: int = 0
     """The number of the newest attempt; the first is 1."""
     epoch: int = 0

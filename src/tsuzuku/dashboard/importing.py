@@ -49,6 +49,5 @@ def preview(choice: Choice) -> None:
         plan = client().preview(choice.model, choice.dataset, **choice.resume_options())
         st.caption(say("begin", epoch=plan.epoch, total=plan.total_epochs))
         for one in plan.components:
-            st.markdown(
-                f"{preview_view.say(one.verdict)} **{preview_words.part(one)}** {preview_words.why(one)}"
-            )
+            verdict, part = preview_view.badge(one.verdict), preview_words.part(one)
+            st.markdown(f"{verdict} **{part}** {preview_words.why(one)}")

@@ -83,6 +83,15 @@ say = speaker(
 )
 
 
+def title() -> str:
+    return say("preview")
+
+
+def badge(verdict: str) -> str:
+    """Markdown of how far a part is restored."""
+    return say(verdict)
+
+
 def show(plan: Preview) -> None:
     """The mode, the proof on record, what becomes of each part, and what differs."""
     _tell_mode(plan)
@@ -90,7 +99,7 @@ def show(plan: Preview) -> None:
         _tell_proof(plan.proof)
     if plan.components:
         rows = [
-            (preview_words.part(one), say(one.verdict), preview_words.why(one))
+            (preview_words.part(one), badge(one.verdict), preview_words.why(one))
             for one in plan.components
         ]
         grids.listed((say("component"), say("verdict"), say("why")), rows)
@@ -110,7 +119,7 @@ def show_narrow(plan: Preview) -> None:
     exact = [preview_words.part(one) for one in plan.components if one.verdict == "exact"]
     for one in plan.components:
         if one.verdict != "exact":
-            st.markdown(f"{say(one.verdict)} **{preview_words.part(one)}**")
+            st.markdown(f"{badge(one.verdict)} **{preview_words.part(one)}**")
             st.caption(preview_words.why(one))
     if exact:
         st.markdown(say("exact"))

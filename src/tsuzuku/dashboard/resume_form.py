@@ -100,7 +100,7 @@ def section(details: CheckpointDetails) -> None:
     options = asked.options(f"{details.run_id}/{details.name}")
     possible = False
     with st.container(border=True):
-        st.markdown(f"**{preview_view.say('preview')}**")
+        st.markdown(f"**{preview_view.title()}**")
         with refusals():
             plan = client().preview(details.model_name, asked.dataset, **options)
             preview_view.show(plan)

@@ -284,7 +284,7 @@ def _preview(choice: Choice) -> None:
     """What resuming with these settings would do; only asked for while somebody looks at it."""
     if choice.checkpoint is None:
         return
-    opened = st.expander(preview_view.say("preview"), key="preview", on_change="rerun")
+    opened = st.expander(preview_view.title(), key="preview", on_change="rerun")
     if opened.open:
         with opened, refusals():
             options = choice.resume_options()
