@@ -182,7 +182,16 @@ def resume(
         str | None, typer.Option(help="For a file of another program: the model.")
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="For a file of another program: the data set.")
+        str | None,
+        typer.Option(help="Fine-tune onto this data set; a file of another program: its data set."),
+    ] = None,
+    fine_tune: Annotated[
+        bool | None,
+        typer.Option(
+            "--fine-tune/--no-fine-tune",
+            help="Take over the weights only, or all that can be kept.",
+            show_default="--fine-tune for other data",
+        ),
     ] = None,
     preview: Annotated[bool, typer.Option("--preview", help="Only say what would happen.")] = False,
     as_json: Json = False,
@@ -192,12 +201,13 @@ def resume(
     A .pt, .pth, .ckpt or .safetensors file of another program begins a new run; --preview says
     what of it is kept. Over --server, files are named as imports/NAME.
     """
-    names = (model, dataset)
-    if not preview:
-        return context.obj.source.resume(target, settings or [], names)
     from tsuzuku.cli.plans import show_preview
+    from tsuzuku.cli.source import Onto
 
-    show_preview(context.obj.source.preview(target, settings or [], names), as_json)
+    onto = Onto(model, dataset, fine_tune)
+    if not preview:
+        return context.obj.source.resume(target, settings or [], onto)
+    show_preview(context.obj.source.preview(target, settings or [], onto), as_json)
     return 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tsuzuku.cli import datasets, train
-from tsuzuku.cli.source import Names
+from tsuzuku.cli.source import Onto
 from tsuzuku.cli.train import open_store
 from tsuzuku.core import checkpoint_files, progress
 from tsuzuku.core.answers import CheckpointInfo, Preview, Progress, Pruned, RunInfo
@@ -20,7 +20,7 @@ from tsuzuku.core.foreign import outlined
 from tsuzuku.core.lineage_answers import Lineage
 from tsuzuku.core.preview import preview
 from tsuzuku.core.pruning import index_anew, prune_all
-from tsuzuku.core.resume import find_checkpoint, plan_resume
+from tsuzuku.core.resume import find_checkpoint
 from tsuzuku.core.schemas import ACTIVE, Run
 from tsuzuku.core.store import Store
 from tsuzuku.core.trees import Tree
@@ -113,16 +113,12 @@ class Local:
     ) -> int:
         return train.train(self.workspace, model, dataset, words, fresh, checkpoint)
 
-    def resume(self, target: str, words: list[str], names: Names = (None, None)) -> int:
-        return train.resume(self.workspace, target, words, names)
+    def resume(self, target: str, words: list[str], onto: Onto) -> int:
+        return train.resume(self.workspace, target, words, onto)
 
-    def preview(self, target: str, words: list[str], names: Names = (None, None)) -> Preview:
-        model, dataset = names
+    def preview(self, target: str, words: list[str], onto: Onto) -> Preview:
         with open_store(self.workspace) as store:
-            plan = plan_resume(
-                self.workspace, store, target, words, model_name=model, dataset_name=dataset
-            )
-            return preview(plan, store)
+            return preview(train.planned(self.workspace, store, target, words, onto), store)
 
     def stop(self, run_id: str | None) -> int:
         return train.stop(self.workspace, run_id)

@@ -10,7 +10,7 @@ from typing import Any
 from tsuzuku.cli import remote_training
 from tsuzuku.cli.files import write_outputs
 from tsuzuku.cli.remote_training import options_to_resume
-from tsuzuku.cli.source import Names
+from tsuzuku.cli.source import Onto
 from tsuzuku.client import Client
 from tsuzuku.core.answers import (
     CheckpointDetails,
@@ -119,11 +119,11 @@ class Remote:
     ) -> int:
         return remote_training.train(self.client, model, dataset, words, fresh, checkpoint)
 
-    def resume(self, target: str, words: list[str], names: Names = (None, None)) -> int:
-        return remote_training.resume(self.client, target, words, names)
+    def resume(self, target: str, words: list[str], onto: Onto) -> int:
+        return remote_training.resume(self.client, target, words, onto)
 
-    def preview(self, target: str, words: list[str], names: Names = (None, None)) -> Preview:
-        model, dataset, options = options_to_resume(self.client, target, words, names)
+    def preview(self, target: str, words: list[str], onto: Onto) -> Preview:
+        model, dataset, options = options_to_resume(self.client, target, words, onto)
         return self.client.preview(model, dataset, **options)
 
     def stop(self, run_id: str | None) -> int:

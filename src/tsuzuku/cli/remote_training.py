@@ -14,7 +14,7 @@ from rich.markup import escape
 from tsuzuku.cli.console import console
 from tsuzuku.cli.plans import show_beginning, show_finished
 from tsuzuku.cli.signals import Signals
-from tsuzuku.cli.source import Names
+from tsuzuku.cli.source import Onto
 from tsuzuku.cli.watch import Watch, summary
 from tsuzuku.client import Client, Unreachable
 from tsuzuku.client.calls import ResumeOptions
@@ -84,8 +84,8 @@ def join(client: Client, run: RunInfo, after: int, signals: Signals) -> int:
     return _watch(client, started, after, [], signals)
 
 
-def resume(client: Client, target: str, words: list[str], names: Names) -> int:
-    model, dataset, options = options_to_resume(client, target, words, names)
+def resume(client: Client, target: str, words: list[str], onto: Onto) -> int:
+    model, dataset, options = options_to_resume(client, target, words, onto)
     plan = client.preview(model, dataset, **options)
     if plan.mode == "finished":
         show_finished(plan.checkpoint, plan.epoch, plan.total_epochs, plan.differences)
@@ -97,12 +97,12 @@ def resume(client: Client, target: str, words: list[str], names: Names) -> int:
 
 
 def options_to_resume(
-    client: Client, target: str, words: list[str], names: Names
+    client: Client, target: str, words: list[str], onto: Onto
 ) -> tuple[str, str, ResumeOptions]:
     """Model, data set, and the rest of a request to go on with a run or a checkpoint, or to begin
     from a file in the server's `imports/`."""
     if target.startswith("imports/"):
-        return _from_import(client, target, words, names)
+        return _from_import(client, target, words, onto)
     if RUN_ID.fullmatch(target):
         run = client.run(target)
         tip = _tip(client.checkpoints(run_id=target).checkpoints)
@@ -120,16 +120,28 @@ def options_to_resume(
             ) from None
         model, dataset, name = found.model_name, found.dataset_name, found.name
         target = found.run_id
-    overrides = settings(parse_overrides(words, model, dataset))
-    return model, dataset, {"specific_checkpoint": f"{target}/{name}", "overrides": overrides}
+    if onto.model not in (None, model):
+        raise WrongInput(
+            f"{name} is a checkpoint of {model}, not of {onto.model}.", f"Name {model} as model."
+        )
+    dataset = onto.dataset or dataset
+    return (
+        model,
+        dataset,
+        {
+            "specific_checkpoint": f"{target}/{name}",
+            "overrides": settings(parse_overrides(words, model, dataset)),
+            "fine_tune": onto.fine_tune,
+        },
+    )
 
 
 def _from_import(
-    client: Client, target: str, words: list[str], names: Names
+    client: Client, target: str, words: list[str], onto: Onto
 ) -> tuple[str, str, ResumeOptions]:
     said = next((one for one in client.imports().imports if one.name == target), None)
-    model = names[0] or (said.model_name if said else None)
-    dataset = names[1] or (said.dataset_name if said else None)
+    model = onto.model or (said.model_name if said else None)
+    dataset = onto.dataset or (said.dataset_name if said else None)
     if model is None or dataset is None:
         raise WrongInput(
             f"{target} does not say which model and data set it is of.",

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tsuzuku.core.answers import CheckpointInfo, Preview, Progress, Pruned, RunInfo
 from tsuzuku.core.downloadable import Making
 from tsuzuku.core.lineage_answers import Lineage
 from tsuzuku.core.trees import Tree
 
-Names = tuple[str | None, str | None]
+
+class Onto(NamedTuple):
+    """What a resume is to be with; None is what the checkpoint or the file says."""
+
+    model: str | None = None
+    dataset: str | None = None
+    fine_tune: bool | None = None
+    """Whether only the weights come along."""
+
+
 """Of a model and a data set, where a file does not say them."""
 
 
@@ -61,9 +70,9 @@ class Source(Protocol):
         self, model: str, dataset: str, words: list[str], fresh: bool, checkpoint: str | None
     ) -> int: ...
 
-    def resume(self, target: str, words: list[str], names: Names = (None, None)) -> int: ...
+    def resume(self, target: str, words: list[str], onto: Onto) -> int: ...
 
-    def preview(self, target: str, words: list[str], names: Names = (None, None)) -> Preview: ...
+    def preview(self, target: str, words: list[str], onto: Onto) -> Preview: ...
 
     def stop(self, run_id: str | None) -> int: ...
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from tsuzuku.cli.console import console
 from tsuzuku.cli.plans import show_beginning, show_finished
 from tsuzuku.cli.signals import Signals
-from tsuzuku.cli.source import Names
+from tsuzuku.cli.source import Onto
 from tsuzuku.cli.watch import Watch, results_of, summary
 from tsuzuku.cli.watch import follow as follow_events
 from tsuzuku.core import ending, interruption, launch
@@ -52,11 +52,22 @@ def train(
         return carry_out(workspace, store, plan)
 
 
-def resume(workspace: Workspace, target: str, words: list[str], names: Names) -> int:
-    model, dataset = names
+def resume(workspace: Workspace, target: str, words: list[str], onto: Onto) -> int:
     with open_store(workspace) as store:
-        plan = plan_resume(workspace, store, target, words, model_name=model, dataset_name=dataset)
-        return carry_out(workspace, store, plan)
+        return carry_out(workspace, store, planned(workspace, store, target, words, onto))
+
+
+def planned(workspace: Workspace, store: Store, target: str, words: list[str], onto: Onto) -> Plan:
+    """What `resume` would do."""
+    return plan_resume(
+        workspace,
+        store,
+        target,
+        words,
+        model_name=onto.model,
+        dataset_name=onto.dataset,
+        fine_tune=onto.fine_tune,
+    )
 
 
 def carry_out(workspace: Workspace, store: Store, plan: Plan) -> int:
