@@ -21,7 +21,7 @@ from pathlib import Path
 
 from common import MODEL, make_workspace, median_of, new_run, options, print_table, verdict
 from tsuzuku.core import checkpoint_files, launch
-from tsuzuku.core.resume import tip
+from tsuzuku.core.finding import tip
 from tsuzuku.core.schemas import Event
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace

@@ -10,9 +10,9 @@ import pytest
 from made_runs import begin, checkpoint
 from plain_plugins import TINY
 from tsuzuku.core import checkpoint_files
-from tsuzuku.core.answers import Preview
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.preview import preview
+from tsuzuku.core.preview_answers import Preview
 from tsuzuku.core.resume import plan_resume
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace

@@ -13,8 +13,9 @@ from plain_plugins import CONFIG, TINY
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.config_loader import parse_overrides
 from tsuzuku.core.errors import Busy, CorruptCheckpoint, NotFound, SettingsError, WrongInput
+from tsuzuku.core.finding import find_checkpoint, tip
 from tsuzuku.core.launch import prepare
-from tsuzuku.core.resume import Plan, find_checkpoint, plan_resume, plan_training, tip
+from tsuzuku.core.resume import Plan, plan_resume, plan_training
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import Workspace
 

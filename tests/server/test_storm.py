@@ -22,7 +22,7 @@ from safetensors.numpy import load_file
 
 from servers import free_port, kill_workers, workers
 from streaming import everything
-from tsuzuku.core.resume import tip
+from tsuzuku.core.finding import tip
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 from worker_process import worker as worker_command

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tsuzuku.core import launch
 from tsuzuku.core.config_loader import parse_overrides
-from tsuzuku.core.resume import plan_resume, plan_training, tip
+from tsuzuku.core.finding import tip
+from tsuzuku.core.resume import plan_resume, plan_training
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.worker.check import first_difference

@@ -18,9 +18,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from plain_plugins import CONFIG, NOISE, TINY, make_workspace
 from tsuzuku.core import checkpoint_files, launch
-from tsuzuku.core.answers import Preview
+from tsuzuku.core.finding import tip
 from tsuzuku.core.preview import preview
-from tsuzuku.core.resume import plan_resume, tip
+from tsuzuku.core.preview_answers import Preview
+from tsuzuku.core.resume import plan_resume
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.training.data import BatchKey, BatchLoader

@@ -11,16 +11,17 @@ from tsuzuku.cli import datasets, train
 from tsuzuku.cli.source import Onto
 from tsuzuku.cli.train import open_store
 from tsuzuku.core import checkpoint_files, progress
-from tsuzuku.core.answers import CheckpointInfo, Preview, Progress, Pruned, RunInfo
+from tsuzuku.core.answers import CheckpointInfo, Progress, Pruned, RunInfo
 from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.downloadable import Making
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound
 from tsuzuku.core.family import lineage
+from tsuzuku.core.finding import find_checkpoint
 from tsuzuku.core.foreign import outlined
 from tsuzuku.core.lineage_answers import Lineage
 from tsuzuku.core.preview import preview
+from tsuzuku.core.preview_answers import Preview
 from tsuzuku.core.pruning import index_anew, prune_all
-from tsuzuku.core.resume import find_checkpoint
 from tsuzuku.core.schemas import ACTIVE, Run
 from tsuzuku.core.store import Store
 from tsuzuku.core.trees import Tree

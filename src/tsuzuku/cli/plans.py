@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.syntax import Syntax
 
 from tsuzuku.cli.console import console, print_json, show, table
-from tsuzuku.core.answers import Change, Preview, ProofOnRecord
 from tsuzuku.core.config_loader import Difference
+from tsuzuku.core.preview_answers import Change, Preview, ProofOnRecord
 
 Changed = Change | Difference
 

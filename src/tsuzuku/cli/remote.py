@@ -12,17 +12,11 @@ from tsuzuku.cli.files import write_outputs
 from tsuzuku.cli.remote_training import options_to_resume
 from tsuzuku.cli.source import Onto
 from tsuzuku.client import Client
-from tsuzuku.core.answers import (
-    CheckpointDetails,
-    CheckpointInfo,
-    Preview,
-    Progress,
-    Pruned,
-    RunInfo,
-)
+from tsuzuku.core.answers import CheckpointDetails, CheckpointInfo, Progress, Pruned, RunInfo
 from tsuzuku.core.downloadable import Making
 from tsuzuku.core.errors import NotFound, WrongInput
 from tsuzuku.core.lineage_answers import Lineage
+from tsuzuku.core.preview_answers import Preview
 from tsuzuku.core.trees import Tree
 from tsuzuku.core.workspace import write_atomically
 

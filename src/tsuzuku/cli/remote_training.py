@@ -19,9 +19,10 @@ from tsuzuku.cli.watch import Watch, summary
 from tsuzuku.client import Client, Unreachable
 from tsuzuku.client.calls import ResumeOptions
 from tsuzuku.client.stream import patiently
-from tsuzuku.core.answers import Change, CheckpointInfo, RunInfo, Started
+from tsuzuku.core.answers import CheckpointInfo, RunInfo, Started
 from tsuzuku.core.config_loader import parse_overrides
 from tsuzuku.core.errors import NotFound, TsuzukuError, WrongInput
+from tsuzuku.core.preview_answers import Change
 from tsuzuku.core.schemas import Event
 from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.core.workspace import RUN_ID

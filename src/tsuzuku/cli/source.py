@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from tsuzuku.core.answers import CheckpointInfo, Preview, Progress, Pruned, RunInfo
+from tsuzuku.core.answers import CheckpointInfo, Progress, Pruned, RunInfo
 from tsuzuku.core.downloadable import Making
 from tsuzuku.core.lineage_answers import Lineage
+from tsuzuku.core.preview_answers import Preview
 from tsuzuku.core.trees import Tree
 
 

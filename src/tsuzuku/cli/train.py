@@ -20,8 +20,9 @@ from tsuzuku.cli.watch import follow as follow_events
 from tsuzuku.core import ending, interruption, launch
 from tsuzuku.core.config_loader import parse_overrides
 from tsuzuku.core.errors import NotFound, TsuzukuError
+from tsuzuku.core.finding import newest_checkpoint
 from tsuzuku.core.rebuild import opened
-from tsuzuku.core.resume import Plan, newest_checkpoint, plan_resume, plan_training
+from tsuzuku.core.resume import Plan, plan_resume, plan_training
 from tsuzuku.core.schemas import ACTIVE
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.store import Store

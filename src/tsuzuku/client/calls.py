@@ -10,6 +10,7 @@ from tsuzuku.client.transport import LONG
 from tsuzuku.client.watch import Watching, part
 from tsuzuku.core import answers as a
 from tsuzuku.core.errors import NotFound, WrongInput
+from tsuzuku.core.preview_answers import Preview
 
 
 class TrainingOptions(TypedDict, total=False):
@@ -66,10 +67,10 @@ class Client(Watching):
 
     def preview(
         self, model_name: str, dataset_name: str, **options: Unpack[ResumeOptions]
-    ) -> a.Preview:
+    ) -> Preview:
         """What `resume` with the same options would do."""
         body = {"model_name": model_name, "dataset_name": dataset_name, **options}
-        return self._call(a.Preview, "POST", "/api/train/resume/preview", body=body)
+        return self._call(Preview, "POST", "/api/train/resume/preview", body=body)
 
     def stop(self, run_id: str | None = None) -> a.Stopping:
         """Ask a training to save and stop; the event `status` tells when it has."""

@@ -10,7 +10,7 @@ from tsuzuku.core import checkpoint_files
 from tsuzuku.core.answers import TrainedModel
 from tsuzuku.core.checkpoint_files import CheckpointFile, created_at
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound
-from tsuzuku.core.resume import find_checkpoint, tip
+from tsuzuku.core.finding import find_checkpoint, tip
 from tsuzuku.core.schemas import Run
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RUN_ID, RunDir, Workspace

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from tsuzuku.core.answers import Component
 from tsuzuku.core.foreign import ForeignFile
 from tsuzuku.core.name_fit import Fit, fit
 from tsuzuku.core.pickle_outline import Stored
+from tsuzuku.core.preview_answers import Component
 from tsuzuku.core.resume import Plan
 from tsuzuku.core.trees import Tree
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from tsuzuku import __version__
-from tsuzuku.core.answers import Change, Component, Preview, ProofOnRecord, SourceChange
 from tsuzuku.core.foreign_preview import foreign_components
 from tsuzuku.core.plugin_files import PluginFile
+from tsuzuku.core.preview_answers import Change, Component, Preview, ProofOnRecord, SourceChange
 from tsuzuku.core.resume import DATA, Plan
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.store import Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from tsuzuku.core.answers import Preview, ProofOnRecord, SourceChange
+from tsuzuku.core.preview_answers import Preview, ProofOnRecord, SourceChange
 from tsuzuku.dashboard import grids, leaves, preview_words
 from tsuzuku.dashboard.words import Both, speaker
 

@@ -6,7 +6,7 @@ that is not known here is shown as it came.
 
 from __future__ import annotations
 
-from tsuzuku.core.answers import Component
+from tsuzuku.core.preview_answers import Component
 from tsuzuku.dashboard.reasons import translated
 from tsuzuku.dashboard.words import Both, speaker
 

@@ -19,10 +19,11 @@ from contextlib import contextmanager
 
 from tsuzuku.core import ending, interruption, journal, launch
 from tsuzuku.core.errors import Busy, NotFound, TsuzukuError, WrongInput
+from tsuzuku.core.finding import tip
 from tsuzuku.core.launch import Launched
 from tsuzuku.core.messages import Language, text
 from tsuzuku.core.restarts import GivenUp, Restart, next_restart
-from tsuzuku.core.resume import Plan, plan_restart, tip
+from tsuzuku.core.resume import Plan, plan_restart
 from tsuzuku.core.schemas import ACTIVE, Event, EventType, Run
 from tsuzuku.core.settings import RestartSettings, RunSettings, ServerSettings
 from tsuzuku.core.store import Store

@@ -14,9 +14,9 @@ from pathlib import Path
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound, TsuzukuError
+from tsuzuku.core.finding import tip
 from tsuzuku.core.links import relink
 from tsuzuku.core.messages import Language, text
-from tsuzuku.core.resume import tip
 from tsuzuku.core.schemas import Event
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace

@@ -16,10 +16,11 @@ import torch
 from tsuzuku.core import checkpoint_files, data_files, interruption
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound, TsuzukuError
+from tsuzuku.core.finding import tip
 from tsuzuku.core.holding import held
 from tsuzuku.core.launch import write_settings
 from tsuzuku.core.lock import RunLock
-from tsuzuku.core.resume import check_data_path, tip
+from tsuzuku.core.resume import check_data_path
 from tsuzuku.core.schemas import Attempt, Status
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.store import Store

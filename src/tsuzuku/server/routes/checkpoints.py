@@ -28,9 +28,9 @@ from tsuzuku.core.answers import (
 from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import Busy, NotFound
+from tsuzuku.core.finding import find_checkpoint, tip
 from tsuzuku.core.links import relink
 from tsuzuku.core.pruning import prune_all
-from tsuzuku.core.resume import find_checkpoint, tip
 from tsuzuku.core.workspace import RunDir
 from tsuzuku.server.context import Context, Here
 from tsuzuku.server.problems import problems

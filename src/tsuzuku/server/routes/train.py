@@ -9,20 +9,16 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from tsuzuku.core import plugin_files
-from tsuzuku.core.answers import Preview, Started, Stopping
+from tsuzuku.core.answers import Started, Stopping
 from tsuzuku.core.config_loader import laid_over, overrides_tree
 from tsuzuku.core.errors import NotFound, TsuzukuError, WrongInput
+from tsuzuku.core.finding import find_checkpoint, newest_checkpoint
 from tsuzuku.core.foreign import ForeignFile
 from tsuzuku.core.importing import find_import
 from tsuzuku.core.messages import text
 from tsuzuku.core.preview import preview
-from tsuzuku.core.resume import (
-    Plan,
-    find_checkpoint,
-    newest_checkpoint,
-    plan_resume,
-    plan_training,
-)
+from tsuzuku.core.preview_answers import Preview
+from tsuzuku.core.resume import Plan, plan_resume, plan_training
 from tsuzuku.core.schemas import Event
 from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.server.context import Context, Here

@@ -12,8 +12,8 @@ from tsuzuku.core import family, progress, run_log
 from tsuzuku.core import lineage as lines
 from tsuzuku.core.answers import Events, Metrics, Progress, RunInfo, RunList, RunLog, Status
 from tsuzuku.core.errors import NotFound
+from tsuzuku.core.finding import tip
 from tsuzuku.core.lineage_answers import Lineage
-from tsuzuku.core.resume import tip
 from tsuzuku.core.schemas import Run
 from tsuzuku.core.schemas import Status as RunStatus
 from tsuzuku.server.context import Context, Here
