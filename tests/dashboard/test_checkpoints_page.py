@@ -216,6 +216,8 @@ def test_preview_then_resume(page: Page, served: Served, run_id: str) -> None:
     expect(main.get_by_text("training.limit_samples").last).to_be_visible()
     main.get_by_text("軽量モード").click()
     fill(page, "サンプル数制限", "16")
+    fill(page, "学習率", "0.005")
+    expect(main.get_by_role("cell", name="training.learning_rate")).to_be_visible()
     fill(page, "追加エポック数", "2")
     expect(main.get_by_text("新しい学習に分岐します（エポック 4 → 6）")).to_be_visible()
     button(main, "🔄 このチェックポイントから学習を再開").click()
@@ -229,6 +231,16 @@ def test_preview_then_resume(page: Page, served: Served, run_id: str) -> None:
     training = details["config"]["training"]
     assert (training["num_epochs"], training["batch_size"]) == (6, 4)
     assert training["limit_samples"] == 16
+    assert training["learning_rate"] == 0.005
+    curves = api(served.url, f"/api/runs/{status['run_id']}/metrics?keys=learning_rate")["curves"]
+    assert set(curves["learning_rate"]["value"][-3:]) == {0.005}
+    # both histories side by side
+    show(page, f"{served.url}/runs?lang=ja&run={run_id},{status['run_id']}")
+    chart = page.locator(".st-key-compare_chart .main-svg").first
+    expect(chart).to_be_visible()
+    for name in (run_id, status["run_id"]):
+        expect(page.locator(".st-key-compare_chart .legendtext", has_text=name)).to_be_visible()
+    expect(page.get_by_role("cell", name="training.learning_rate")).to_be_visible()
     # a limit that a run has can be taken off again
     main = opened(page, served, f"{status['run_id']}/{newest}")
     field = main.get_by_role("spinbutton", name="サンプル数制限")
