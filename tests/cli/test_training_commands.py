@@ -146,6 +146,15 @@ def test_changed_settings_branch_and_leave_the_old_run_alone(here: Path) -> None
     preview = cli(here, "resume", "tiny-noise-epoch-1.pt", "learning_rate=0.1", "--preview")
     assert "branch" in preview
     assert "training.learning_rate" in preview
+    tuned = ask(here, "resume", "tiny-noise-epoch-1.pt", "--fine-tune", "--preview")
+    assert (tuned["mode"], tuned["fine_tuning"]) == ("branch", True)
+    (here / "datasets" / "other.py").write_text((here / "datasets" / "noise.py").read_text())
+    tuned = ask(here, "resume", "tiny-noise-epoch-1.pt", "--dataset", "other", "--preview")
+    assert tuned["fine_tuning"]
+    kept = ask(
+        here, "resume", "tiny-noise-epoch-1.pt", "--dataset", "other", "--no-fine-tune", "--preview"
+    )
+    assert (kept["mode"], kept["fine_tuning"], kept["epoch"]) == ("branch", False, 1)
     said = cli(here, "train", "tiny", "noise", "learning_rate=0.1", "num_epochs=4")
     assert "branched from" in said
     new, old = ask(here, "runs")

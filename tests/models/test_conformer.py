@@ -29,6 +29,7 @@ from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.models import conformer
 from tsuzuku.models.conformer import Config, Conformer, Words, beam_search, greedy, text_of
+from tsuzuku.training.inheritance import inherit_weights
 from tsuzuku.worker.use import evaluate, open_trained, predict
 
 DATA = tones.Tones({"count": 2000}, "train")
@@ -154,6 +155,23 @@ def test_mel_bands_cover_what_is_heard() -> None:
         centre = 700 * (10 ** ((band + 1) * 2840.023 / 81 / 2595) - 1)
         assert abs(centre - hertz) < 0.06 * hertz + 31.25
     assert (filters.sum(0) > 0).all()
+
+
+def test_another_vocabulary_keeps_the_rows_of_the_symbols_that_both_have() -> None:
+    old = make(seed=1, vocabulary=["", " ", "a", "b", "c"])
+    new = make(seed=2, vocabulary=["", "c", "ä", "a"])
+    fresh = new.head.weight.detach().clone()
+    found = inherit_weights(new, old.state_dict(), {"vocabulary": old.vocabulary}, "a.pt")
+    assert (found.adapted, found.anew, found.left) == (["head.weight", "head.bias"], [], [])
+    for row, before in ((0, 0), (1, 4), (3, 2)):
+        assert torch.equal(new.head.weight[row], old.head.weight[before])
+        assert torch.equal(new.head.bias[row], old.head.bias[before])
+    assert torch.equal(new.head.weight[2], fresh[2]), "nobody knew this one"
+    encoder = [{k: v for k, v in m.state_dict().items() if "head" not in k} for m in (old, new)]
+    assert all(torch.equal(encoder[0][name], encoder[1][name]) for name in encoder[0])
+    same = make(seed=3, vocabulary=old.vocabulary)
+    found = inherit_weights(same, old.state_dict(), {"vocabulary": old.vocabulary}, "a.pt")
+    assert found.adapted == []
 
 
 def test_silence_and_the_shortest_sound_are_no_problem() -> None:
