@@ -128,3 +128,24 @@ def test_whatever_parents_say_every_run_is_shown_once(
             family = lineage(workspace, store, run_id=run.run_id).runs
             assert run in family
             assert [one.depth for one in family].count(0) == 1
+
+
+def test_fine_tunings_and_files_of_other_programs_are_told_as_such(
+    empty: tuple[Workspace, Store],
+) -> None:
+    workspace, store = empty
+    first = put(store, 1)
+    origin = save(workspace, store, first, 30)
+    tuned = put(store, 2, origin, step=12)
+    store.update_run(tuned, fine_tuning=True)
+    begin(store, tuned, 1, 0, origin)
+    begun = put(store, 3, "imports/other.ckpt")
+    found = {run.run_id: run for run in lineage(workspace, store).runs}
+    branch = found[tuned].branch
+    assert branch is not None
+    assert (branch.fine_tuning, branch.global_step, branch.state) == (True, 30, "there")
+    assert [(s.from_step, s.to_step) for s in found[tuned].attempts] == [(0, 12)]
+    branch = found[begun].branch
+    assert branch is not None
+    assert (branch.state, branch.checkpoint, branch.run_id) == ("imported", "other.ckpt", "")
+    assert found[begun].depth == 0

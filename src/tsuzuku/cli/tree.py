@@ -85,7 +85,10 @@ def _second(run: Relative, parent: Relative | None) -> list[Piece]:
     if branch is not None:
         at = "" if branch.global_step is None else f" at step {branch.global_step:,}"
         name = branch.checkpoint if parent is not None else f"{branch.run_id}/{branch.checkpoint}"
-        pieces.append((f"from {name}{at}", "dim"))
+        begun = "fine-tuned from" if branch.fine_tuning else "from"
+        if branch.state == "imported":
+            begun, name = "from the file", branch.checkpoint
+        pieces.append((f"{begun} {name}{at}", "dim"))
         gone = {
             "checkpoint_deleted": "(checkpoint deleted)",
             "run_deleted": "(run deleted)",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tsuzuku.core.errors import NotFound
+from tsuzuku.core.importing import is_import
 from tsuzuku.core.lineage_answers import Branch, Lineage, Mark, Relative, Stretch
 from tsuzuku.core.schemas import ACTIVE, Attempt, Run
 from tsuzuku.core.store import Store
@@ -211,6 +212,9 @@ def _branch(
     if one.parent is None:
         return None
     origin, _, name = one.parent.rpartition("/")
+    if is_import(one.parent):
+        return Branch(run_id="", checkpoint=name, state="imported")
+    tuning = records.runs[one.run_id].fine_tuning
     known = next((c for c in records.checkpoints.get(origin, []) if c.name == name), None)
     # where the checkpoint is gone, the first attempt that has loaded it noted where that was
     loaded = (a.start_step for a in records.attempts.get(one.run_id, []))
@@ -222,7 +226,7 @@ def _branch(
     else:
         state = "there" if name in _files(workspace, records, origin) else "checkpoint_deleted"
     step = known.global_step if known else noted
-    return Branch(run_id=origin, checkpoint=name, global_step=step, state=state)
+    return Branch(run_id=origin, checkpoint=name, global_step=step, fine_tuning=tuning, state=state)
 
 
 def _stretches(run: Run, attempts: list[Attempt]) -> list[Stretch]:
@@ -230,7 +234,8 @@ def _stretches(run: Run, attempts: list[Attempt]) -> list[Stretch]:
     end = run.global_step
     for attempt in reversed(attempts):
         # whoever went on from a checkpoint and has noted no step had not loaded it yet
-        loaded = attempt.resumed_from is None or attempt.start_step > 0
+        own = attempt.resumed_from is None or run.fine_tuning or is_import(run.parent or "")
+        loaded = own or attempt.start_step > 0
         start = attempt.start_step if loaded else None
         counts = start is not None and end >= start
         found.append(

@@ -17,9 +17,12 @@ class Branch(Answer):
     """The name of its checkpoint."""
     global_step: int | None = None
     """Null where nobody knows it any more."""
-    state: Literal["there", "checkpoint_deleted", "run_deleted", "circular"]
-    """Whether that checkpoint can still be gone on from. `circular`: by its parents a run descends
-    from itself, which only edited data says; its family is shown as if it began here."""
+    fine_tuning: bool = False
+    """Whether only the weights came along; the run's steps then count from the beginning."""
+    state: Literal["there", "checkpoint_deleted", "run_deleted", "circular", "imported"]
+    """Whether that checkpoint can still be gone on from. `imported`: it is a file of another
+    program, and `run_id` is empty. `circular`: by its parents a run descends from itself, which
+    only edited data says; its family is shown as if it began here."""
 
 
 class Stretch(Answer):

@@ -37,6 +37,8 @@ say = speaker(
         "epochs": Both("エポック {epoch}/{total}", "epoch {epoch}/{total}"),
         "best": Both("最良 {value}", "best {value}"),
         "from": Both("{name}（ステップ {step}）から分岐", "branched from {name} (step {step})"),
+        "tuned": Both("{name} から微調整", "fine-tuned from {name}"),
+        "imported": Both("ファイル {name} から開始", "begun from the file {name}"),
         "from_somewhere": Both("{name} から分岐", "branched from {name}"),
         "checkpoint_deleted": Both("（削除済み）", " (deleted)"),
         "run_deleted": Both("（分岐元の実行は削除済み）", " (that run is deleted)"),
@@ -138,7 +140,7 @@ def figure(family: Sequence[Relative], marked: Mapping[str, str]) -> Any:
 
 def _begin(run: Relative) -> int:
     """The step at which its lane begins."""
-    known = run.branch.global_step if run.branch else 0
+    known = run.branch.global_step if run.branch and not run.branch.fine_tuning else 0
     if known is None:
         known = next((a.from_step for a in run.attempts if a.from_step), 0)
     return known
@@ -150,9 +152,10 @@ def _connected(made: Any, run: Relative, row: Mapping[str, int]) -> None:
         return
     at, own = _begin(run), row[run.run_id]
     above = row.get(run.branch.run_id) if run.depth else None
+    left = run.branch.global_step if run.branch.fine_tuning and above is not None else at
     dash = "solid" if run.branch.state == "there" else "dot"
     made.add_scatter(
-        x=[at, at],
+        x=[left if left is not None else at, at],
         y=[own - 0.3 if above is None else above, own],
         mode="lines",
         line={"color": QUIET, "width": 1.5, "dash": dash},
@@ -244,9 +247,13 @@ def _origin(branch: Branch) -> str:
     if len(name) > LONGEST:
         half = LONGEST // 2 - 1
         name = f"{name[:half]}…{name[-half:]}"
+    if branch.state == "imported":
+        return say("imported", name=name)
     if branch.state in ("run_deleted", "circular"):
         name = f"{branch.run_id}/{name}"
-    if branch.global_step is None:
+    if branch.fine_tuning:
+        said = say("tuned", name=name)
+    elif branch.global_step is None:
         said = say("from_somewhere", name=name)
     else:
         said = say("from", name=name, step=figures.count(branch.global_step))
