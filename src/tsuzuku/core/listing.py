@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from tsuzuku.core.schemas import Attempt, Checkpoint, Run
 
 _CONTAINERS = frozenset({"metrics", "kept_because"})
-_BOOLEANS = frozenset({"is_best", "is_latest", "verified", "pinned"})
+_BOOLEANS = frozenset({"fine_tuning", "is_best", "is_latest", "verified", "pinned"})
 _REALS = frozenset({"created_at", "updated_at", "started_at", "ended_at", "best_metric"})
 
 
