@@ -53,6 +53,7 @@ class Seen:
     weights: Any
     moments: Any
     hyper: Any
+    scaler: Any
     rates: list[float]
     batches: list[Any]
     """The rest of the epoch, and the first of the next: keys (samples and seeds)."""
@@ -87,6 +88,7 @@ class Seeing(Trainer):
                 weights={k: v.clone() for k, v in s.model.state_dict().items()},
                 moments=optimizer["state"],
                 hyper=groups,
+                scaler=s.scaler.state_dict() if s.scaler else None,
                 rates=list(rates(s.optimizer, s.scheduler)),
                 batches=keys,
                 samples=held,
@@ -119,6 +121,7 @@ AGREE: dict[str, Callable[[Seen, Seen], bool]] = {
     "weights": lambda a, b: same(a.weights, b.weights),
     "optimizer": lambda a, b: same((a.moments, a.hyper), (b.moments, b.hyper)),
     "scheduler": lambda a, b: same(a.rates, b.rates),
+    "scaler": lambda a, b: a.scaler == b.scaler,
     "precision": lambda a, b: all(
         getattr(a.settings, k) == getattr(b.settings, k)
         for k in ("precision", "compile", "deterministic")
@@ -134,7 +137,7 @@ AGREE: dict[str, Callable[[Seen, Seen], bool]] = {
 }
 """How the components are compared; of source, libraries, device and ranks see below."""
 
-NOT_COMPARED = {"scaler", "source code", "libraries", "device", "ranks"}
+NOT_COMPARED = {"source code", "libraries", "device", "ranks"}
 
 
 @pytest.fixture
@@ -236,6 +239,7 @@ MATRIX: list[tuple[str, Callable[[RunDir], None], tuple[str, ...], str, set[str]
     ("accumulation", nothing, ("accumulate_grad_batches=2",), "branch",
      {*ORDER, "accumulation", "scheduler"}),
     ("precision", nothing, ("precision=bf16",), "branch", {"precision"}),
+    ("half precision", nothing, ("precision=16",), "branch", {"precision", "scaler"}),
     ("kernels", nothing, ("deterministic=false",), "branch", {"precision"}),
     ("freezing", nothing, ('freeze=["net.0.*"]',), "branch", {"optimizer"}),
     ("clipping", nothing, ("grad_clip_thresh=0.1",), "branch", EXACT),

@@ -154,6 +154,10 @@ class _Parts:
             )
         if self.branch and self.new.scheduler == "plateau":
             return _lost("scheduler", "plateau begins anew with a branch.")
+        held = self.new.schedule_epochs
+        if held is not None and held < self.new.num_epochs:
+            why = f"It goes on, ends after {held} epochs as before, and its last rate stays."
+            return _exact("scheduler", why)
         return _exact("scheduler", "It goes on at the step of the checkpoint.")
 
     def _schedule_lengths(self) -> tuple[int, int] | None:

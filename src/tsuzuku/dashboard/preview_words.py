@@ -66,6 +66,9 @@ WHY = {
     ),
     "plateau begins anew with a branch.": "plateau は分岐すると最初から始まります。",
     "It goes on at the step of the checkpoint.": "チェックポイントのステップから続けます。",
+    "It goes on, ends after {held} epochs as before, and its last rate stays.": (
+        "これまでどおり {held} エポックで終わり、その後は最後の学習率のままです。"
+    ),
     "Not used at this precision.": "この精度では使いません。",
     "The scale of the gradients is found anew.": "勾配のスケールを決め直します。",
     "Another precision rounds differently.": "精度が違うと丸めが変わります。",
