@@ -137,3 +137,12 @@ def test_where_a_data_set_found_its_files_by_itself_is_known(
     run.data_files.unlink()
     plan = plan_resume(workspace, store, run.run_id, [])
     assert (plan.mode, plan.data and plan.data.same) == ("continue", None)
+
+
+def test_what_an_earlier_attempt_has_read_is_not_read_again(data: Path) -> None:
+    known = survey(data)
+    same = survey(data, Survey(known.files, "as it was"))
+    assert same.contents == "as it was"
+    os.utime(data / "list.csv", (1, 1))
+    assert survey(data, Survey(known.files, "as it was")) == survey(data)
+    assert survey(data).contents == known.contents

@@ -20,7 +20,9 @@ from tsuzuku.core.trees import is_tree
 from tsuzuku.core.workspace import RunDir, write_atomically
 
 SAMPLED = 1 << 16
-"""Bytes that are read of each file, at its beginning and at its end."""
+"""Bytes that are read of each file, at its beginning and at its end; fewer of many files."""
+READ = 32 << 20
+"""Bytes that are read of all files together, about."""
 SAMPLED_FILES = 2_000
 """Files whose contents are sampled; of the others only names, sizes and times count."""
 MOST = 500_000
@@ -98,15 +100,17 @@ def _contents(root: Path, files: tuple[File, ...]) -> str:
     digest = hashlib.sha256()
     for file in files[SAMPLED_FILES:]:
         digest.update(f"{file.name}\0{file.size}\0".encode())
-    for file in files[:SAMPLED_FILES]:
+    chosen = files[:SAMPLED_FILES]
+    part = min(SAMPLED, READ // (2 * max(len(chosen), 1)))
+    for file in chosen:
         digest.update(f"{file.name}\0{file.size}\0".encode())
         path = root if root.is_file() else root / file.name
         try:
             with path.open("rb") as opened:
-                digest.update(opened.read(SAMPLED))
-                if file.size > SAMPLED:
-                    opened.seek(max(file.size - SAMPLED, SAMPLED))
-                    digest.update(opened.read(SAMPLED))
+                digest.update(opened.read(part))
+                if file.size > part:
+                    opened.seek(max(file.size - part, part))
+                    digest.update(opened.read(part))
         except OSError as error:
             digest.update(f"unreadable: {error.errno}".encode())
     return digest.hexdigest()
@@ -116,8 +120,12 @@ _known_contents = lru_cache(maxsize=8)(_contents)
 """For previews, which are asked for again and again: names, sizes and times tell what is known."""
 
 
-def survey(root: Path) -> Survey:
+def survey(root: Path, known: Survey | None = None) -> Survey:
+    """All files below `root`; nothing is read if they are, by name, size and time, those of
+    `known`, which an earlier attempt has seen."""
     files = listed(root)
+    if known is not None and known.files == files:
+        return Survey(files, known.contents, str(root))
     return Survey(files, _contents(root, files), str(root))
 
 

@@ -10,10 +10,12 @@ from typing import Any
 from tsuzuku.core.data_files import Survey, survey
 
 
-def files_of(dataset: Any, settings: Mapping[str, Any]) -> Survey | None:
-    """The files below the data set's `path`; None where it names none."""
+def files_of(
+    dataset: Any, settings: Mapping[str, Any], known: Survey | None = None
+) -> Survey | None:
+    """The files below the data set's `path`; None where it names none. `known` as in `survey`."""
     path = settings.get("path") or getattr(dataset, "path", None)
-    return survey(Path(path).expanduser()) if isinstance(path, str | Path) else None
+    return survey(Path(path).expanduser(), known) if isinstance(path, str | Path) else None
 
 
 def dataset_fingerprint(dataset: Any, files: Survey | None) -> str:

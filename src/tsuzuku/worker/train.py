@@ -274,7 +274,7 @@ class _Session:
 
     def _identity(self, data: Data, settings: RunSettings) -> dict[str, Any]:
         identity = self.run.read_identity()
-        files = files_of(data.train, settings.dataset)
+        files = files_of(data.train, settings.dataset, data_files.kept(self.run))
         if files is not None:
             data_files.keep(self.run, files)
         return {
