@@ -46,7 +46,8 @@ def test_the_family(api: Api, world: World) -> None:
     assert [run["run_id"] for run in found["runs"]] == names
     assert [run["depth"] for run in found["runs"]] == [0, 1, 2]
     assert found["runs"][1]["branch"] == {
-        "run_id": names[0], "checkpoint": "20.pt", "global_step": 20, "state": "checkpoint_deleted",
+        "run_id": names[0], "checkpoint": "20.pt", "global_step": 20,
+        "fine_tuning": False, "state": "checkpoint_deleted",
     }  # fmt: skip
     assert [run["run_id"] for run in api.get("/api/lineage", limit=1)["runs"]] == names[:1]
     assert api.get("/api/lineage", model_name="nobody") == {"runs": [], "total": 0}
