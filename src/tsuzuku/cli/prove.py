@@ -22,7 +22,7 @@ from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.config_loader import parse_overrides
 from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.core.finding import tip
-from tsuzuku.core.preview import installed_torch
+from tsuzuku.core.proofs import installed_torch
 from tsuzuku.core.resume import Plan, plan_training
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace, write_atomically

@@ -8,7 +8,6 @@ what the training would have had at this place without the interruption.
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 import platform
 import socket
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ from typing import Any, Literal
 from tsuzuku import __version__
 from tsuzuku.core.foreign_preview import foreign_components
 from tsuzuku.core.plugin_files import PluginFile
-from tsuzuku.core.preview_answers import Change, Component, Preview, ProofOnRecord, SourceChange
+from tsuzuku.core.preview_answers import Change, Component, Preview, SourceChange
+from tsuzuku.core.proofs import installed_torch, proof_on_record
 from tsuzuku.core.resume import DATA, Plan
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.store import Store
@@ -318,32 +318,3 @@ def _difference(old: PluginFile, new: PluginFile) -> str:
     lines = list(difflib.unified_diff(before, after, *names, lineterm=""))
     more = [f"… {len(lines) - LONGEST_DIFF} more lines"] if len(lines) > LONGEST_DIFF else []
     return "\n".join([*lines[:LONGEST_DIFF], *more])
-
-
-def proof_on_record(store: Store, model: PluginFile, dataset: PluginFile) -> ProofOnRecord | None:
-    """The newest verdict of `prove` about this pair; None if there is none."""
-    rows = store.proofs(model_name=model.name, dataset_name=dataset.name)
-    if not rows:
-        return None
-    verdict: dict[str, Any] = rows[0]["verdict"]
-    source: Any = verdict.get("source_sha256")
-    known: dict[str, Any] = source if is_tree(source) else {}
-    stale = [p.label for p in (model, dataset) if known.get(p.label) != p.sha256()]
-    if verdict.get("pytorch_version") not in (None, installed_torch()):
-        stale.append("torch")
-    return ProofOnRecord(
-        exact=bool(verdict.get("exact")),
-        current=not stale,
-        stale_because=stale,
-        kills=int(verdict.get("kills") or 0),
-        steps=int(verdict.get("steps") or 0),
-        time=float(verdict.get("time") or 0.0),
-    )
-
-
-def installed_torch() -> str:
-    """The installed torch, without loading it."""
-    try:
-        return importlib.metadata.version("torch").split("+")[0]
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
