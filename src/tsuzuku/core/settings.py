@@ -16,6 +16,8 @@ from pydantic import (
 
 from tsuzuku.core.trees import is_tree
 
+SECTIONS = ("checkpoint", "save", "restart", "scheduler_options", "initialize", "distributed")
+
 MILESTONES = [10, 25, 50, 100, 200]
 
 
@@ -187,6 +189,41 @@ class InitializeSettings(Section):
     """Completed epochs of such a file, whatever it says itself; null for what it says."""
 
 
+class DistributedSettings(Section):
+    launcher: Literal["local", "torchrun", "ray"] = "local"
+    """local: one process. torchrun: one process a device of this machine. ray: on the machines of a
+    Ray cluster."""
+    devices: Count = 1
+    """Ranks (processes with a device each) a machine."""
+    nodes: Count = 1
+    """ray: machines."""
+    address: str | None = None
+    """ray: the cluster, as `host:port` or `auto`; null for one that lives as long as the run."""
+    resources: dict[str, Rate] = {}
+    """ray: what each rank asks for, such as {GPU: 1, CPU: 8}; else one GPU, or one CPU where the
+    device is the CPU."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """ddp: every rank holds the whole model. fsdp: each holds a part, for models larger than a
+    device."""
+    sync_batchnorm: bool = False
+    """BatchNorm's statistics are those of the whole batch, not of each rank's part of it."""
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together."""
+        return 1 if self.launcher == "local" else self.devices * self.nodes
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.launcher == "local" and self.devices * self.nodes > 1:
+            raise ValueError("launcher local has one device; torchrun and ray have several")
+        if self.launcher == "torchrun" and self.nodes > 1:
+            raise ValueError("launcher torchrun has one node; ray has several")
+        if self.launcher != "ray" and (self.address is not None or self.resources):
+            raise ValueError(f"address and resources are for ray, not for {self.launcher}")
+        return self
+
+
 class TrainingSettings(Section):
     seed: Amount = 42
     """Everything that is random follows from this number."""
@@ -238,6 +275,8 @@ class TrainingSettings(Section):
     """Whether a server starts a run again that ended badly."""
     initialize: InitializeSettings = InitializeSettings()
     """How a run begins from a file of another program (docs/resume.md)."""
+    distributed: DistributedSettings = DistributedSettings()
+    """On how many devices, and which engine starts them (docs/scale.md)."""
     save: SaveSettings = SaveSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
 
@@ -248,11 +287,13 @@ class TrainingSettings(Section):
         if not is_tree(values):
             return values
         data = dict(values)
-        for section in ("checkpoint", "save", "restart", "scheduler_options", "initialize"):
+        for section in SECTIONS:
             if section in data and data[section] is None:
                 del data[section]  # left empty in the file: its defaults
         if isinstance(data.get("restart"), str):
             data["restart"] = {"policy": data["restart"]}
+        if isinstance(data.get("distributed"), str):
+            data["distributed"] = {"launcher": data["distributed"]}
         short = {k: data.pop(k) for k in CHECKPOINT_ALIASES if k in data}
         if short:
             inner = data.get("checkpoint")
@@ -290,6 +331,11 @@ class TrainingSettings(Section):
     def _fits_together(self) -> Self:
         if self.scheduler == "WarmupLR" and self.warmup_steps < 1:
             raise ValueError("scheduler WarmupLR needs warmup_steps of at least 1")
+        if self.distributed.ranks > self.batch_size:
+            raise ValueError(
+                f"distributed asks for {self.distributed.ranks} ranks, and a batch of "
+                f"{self.batch_size} samples has not one for each"
+            )
         return self
 
 
@@ -350,6 +396,13 @@ SAME_RESULT = frozenset(
         "save.compact",
         "restart",
         "initialize",
+        # another number of ranks adds in another order; the preview says so, and the run goes on
+        "distributed.launcher",
+        "distributed.devices",
+        "distributed.nodes",
+        "distributed.address",
+        "distributed.resources",
+        "distributed.strategy",
         *(
             f"checkpoint.{name}"
             for name in CheckpointSettings.model_fields

@@ -39,6 +39,11 @@ class RunDir:
         self.stop_mark = path / ".stop"
         self.data_files = path / "data_files.json.gz"
         self.imports = path / "imports"
+        self.places = path / "ranks.json"
+
+    def rank_log(self, rank: int) -> Path:
+        """What one of several ranks prints."""
+        return self.logs / f"rank-{rank}.log"
 
     def read_identity(self) -> dict[str, Any]:
         """What makes it this run (run.json); raises WrongInput if it cannot be read."""

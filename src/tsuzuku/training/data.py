@@ -77,7 +77,14 @@ def epoch_batches(
 
 
 class EpochSampler:
-    """Yields the batches of one epoch from a position on. Its state is two whole numbers."""
+    """Yields the batches of one epoch from a position on. Its state is two whole numbers.
+
+    Of several ranks, each gets its part of every shuffled batch: samples `rank`, `rank + ranks`
+    and so on of it, so that the parts are about as long as each other where a batch is sorted by
+    length. Where a batch has fewer samples than there are ranks, the others get its first, which
+    then counts for nothing (`samples`). An unshuffled pass deals out whole batches, each rank as
+    many: the last one again where there are not enough (`dealt`).
+    """
 
     def __init__(
         self,
@@ -88,8 +95,11 @@ class EpochSampler:
         shuffle: bool = True,
         lengths: npt.NDArray[np.float64] | None = None,
         split: str = "train",
+        rank: int = 0,
+        ranks: int = 1,
     ) -> None:
         self.indices = indices
+        self.rank, self.ranks = rank, ranks
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
@@ -98,6 +108,7 @@ class EpochSampler:
         self.stream: Stream = "fetch" if shuffle else "fetch_validation"
         self.epoch = 0
         self.start = 0
+        self._sizes: list[int] | None = None
 
     def __len__(self) -> int:
         """Batches in a whole epoch."""
@@ -114,17 +125,31 @@ class EpochSampler:
         else:
             order = self.indices
         epoch_seed = position_seed(self.seed, self.stream, epoch)
-        for batch in range(self.start, len(self)):
-            chosen = (
-                order[batch]
-                if isinstance(order, list)
-                else order[batch * size : (batch + 1) * size]
-            )
-            yield BatchKey(self.split, chosen.tolist(), mixed(epoch_seed, batch))
+        sized = isinstance(order, list)
+        self._sizes = [len(part) for part in order] if sized and self.ranks > 1 else None
+        for batch in range(self.start, len(self)) if self.shuffle else self.dealt():
+            chosen = order[batch] if sized else order[batch * size : (batch + 1) * size]
+            seed = mixed(epoch_seed, batch)
+            if self.shuffle and self.ranks > 1:
+                chosen = chosen[self.rank :: self.ranks] if self.samples(batch) else chosen[:1]
+                if self.rank:  # the first draws what a single one would
+                    seed = mixed(seed, self.rank)
+            yield BatchKey(self.split, chosen.tolist(), seed)
+
+    def dealt(self) -> list[int]:
+        """The batches of an unshuffled pass that this rank measures; as many for every rank."""
+        last = len(self) - 1
+        return [min(b, last) for b in range(self.start + self.rank, last + self.ranks, self.ranks)]
 
     def size_of(self, batch: int) -> int:
-        """Samples in a batch of an unshuffled pass."""
+        """Samples in a batch, over all ranks."""
+        if self._sizes is not None:
+            return self._sizes[batch]
         return min(self.batch_size, len(self.indices) - batch * self.batch_size)
+
+    def samples(self, batch: int) -> int:
+        """Samples of a shuffled batch that are this rank's."""
+        return len(range(self.rank, self.size_of(batch), self.ranks))
 
 
 class BatchSource(Dataset[Any]):

@@ -11,11 +11,12 @@ from tsuzuku.core.errors import NotFound, WrongInput
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.workspace import RunDir
 from tsuzuku.training.data import BatchSource, EpochSampler, split_off
+from tsuzuku.training.distributed import Ranks
 from tsuzuku.training.plugins import Data, Plugin
 
 
 def make_samplers(
-    data: Data, settings: RunSettings
+    data: Data, settings: RunSettings, ranks: Ranks | None = None
 ) -> tuple[EpochSampler, EpochSampler | None, BatchSource]:
     """Which samples are trained on and which validate, and where batches of them come from."""
     training = settings.training
@@ -35,6 +36,8 @@ def make_samplers(
         kept, held_out = everything[chosen], everything[held]
     source = BatchSource(data.plugin, splits, data.collate)
     common: dict[str, Any] = {"batch_size": training.batch_size, "seed": training.seed}
+    if ranks is not None:
+        common |= {"rank": ranks.rank, "ranks": ranks.world}
     train_sampler = EpochSampler(kept, lengths=measured, **common)
     if not len(held_out):
         return train_sampler, None, source

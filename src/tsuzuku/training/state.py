@@ -33,6 +33,8 @@ class TrainingState:
     """`run_id`, `attempt`, `parent`, `source_sha256`, `dataset_fingerprint`, `git_commit`."""
 
     steps_per_epoch: int = 1
+    ranks: int = 1
+    """Processes that train it together."""
     epoch: int = 0
     """Completed epochs."""
     batches: int = 0
@@ -117,7 +119,8 @@ class TrainingState:
         self.bad_validations = int(trainer.get("bad_validations", 0)) if same_run else 0
         self.time_before = float(section(saved, "metadata").get("training_time", 0.0))
         if same_run:
-            if threads := trainer.get("num_threads"):
+            before = int(section(saved, "metadata").get("ranks", 1))
+            if (threads := trainer.get("num_threads")) and before == self.ranks:
                 # sums over another number of threads are rounded in another order
                 torch.set_num_threads(int(threads))
             if saved.get("rng_state"):
@@ -217,7 +220,8 @@ class TrainingState:
             "pytorch_version": torch.__version__.split("+")[0],
             "tsuzuku_version": __version__,
             "python_version": platform.python_version(),
-            "device": str(self.device),
+            "device": self.device.type if self.ranks > 1 else str(self.device),
+            "ranks": self.ranks,
             "model_params": sum(p.numel() for p in self.model.parameters()),
             "training_time": self.training_time,
             **self.identity,

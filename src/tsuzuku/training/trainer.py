@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from tsuzuku.core import retention
-from tsuzuku.core.errors import DiskFull, TsuzukuError
-from tsuzuku.core.settings import render
-from tsuzuku.core.workspace import RunDir
-from tsuzuku.training.checkpoints import (
-    RESERVE,
-    CheckpointWriter,
-    Save,
-    bytes_needed,
-    require_room,
-)
+from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.training.data import BatchLoader, EpochSampler, to_device
+from tsuzuku.training.distributed import Ranks, on_cpu, unused
 from tsuzuku.training.plugins import PluginError
 from tsuzuku.training.randomness import mixed, position_seed, seed_all
 from tsuzuku.training.results import Averages, loss_and_metrics, what_forward_gave
+from tsuzuku.training.saving import Report, Saving
 from tsuzuku.training.state import TrainingState
-
-ATTEMPTS = 3
-"""How often a save is tried before a broken disk ends the training."""
 
 Outcome = Literal["completed", "stopped"]
 
@@ -42,55 +31,54 @@ class NonFiniteLoss(TsuzukuError):
     code = "non_finite"
 
 
-class Report(Protocol):
-    """Where a training says what happens."""
-
-    def event(self, kind: Any, payload: dict[str, Any]) -> None: ...
-    def say(self, message: str, /, level: str = "info", **values: Any) -> None: ...
-
-
 @dataclass
 class Trainer:
-    """One attempt: trains a state to its last epoch, or until it is asked to stop."""
+    """One attempt: trains a state to its last epoch, or until it is asked to stop.
+
+    Of several ranks each has one, which goes through the same steps; `stop_requested` says the same
+    to all of them, and is asked by all at the same places.
+    """
 
     state: TrainingState
-    run: RunDir
     loader: BatchLoader
     train_sampler: EpochSampler
     validation_sampler: EpochSampler | None
-    writer: CheckpointWriter
+    saving: Saving
     report: Report
     stop_requested: Callable[[], bool]
+    ranks: Ranks = field(default_factory=Ranks)
 
     def __post_init__(self) -> None:
         s = self.state
         self.settings = s.settings.training
         self.policy = self.settings.checkpoint
-        self.forward: Callable[[Any], Any] = s.model
+        self.alone = self.ranks.world == 1
+        self.forward: Callable[[Any], Any] = self.ranks.wrapped(s.model)
         if self.settings.compile:
-            self.forward = torch.compile(s.model)  # pyright: ignore[reportUnknownMemberType]
+            self.forward = torch.compile(self.forward)  # pyright: ignore[reportUnknownMemberType]
         self.on_cpu = s.device.type == "cpu"
         self.grad_norm: torch.Tensor | None = None
-        self.last_saved: tuple[int, int] = (-1, -1)
-        self.saved_at = time.monotonic()
+        self.unused_looked_for = self.alone
         self.reported_at = time.perf_counter()
         self.reported_batches = s.batches
         self.loss_sum = _zero(s)
+        self.loss: torch.Tensor | float = 0.0
+        """Of the last batch, over all ranks."""
 
     def train(self) -> Outcome:
         """Train; every checkpoint that is due is durable when this returns."""
         s = self.state
         while s.epoch < self.settings.num_epochs and not self._early_stop():
             if not self._train_epoch() or not self._validate():
-                self._save(stopping=True)
-                self.writer.wait()
+                self.saving.save(stopping=True)
+                self.saving.wait()
                 return "stopped"
             self._finish_epoch()
             if self.stop_requested() and s.epoch < self.settings.num_epochs:
-                self._save(stopping=True)
-                self.writer.wait()
+                self.saving.save(stopping=True)
+                self.saving.wait()
                 return "stopped"
-        self.writer.wait()
+        self.saving.wait()
         return "completed"
 
     def _train_epoch(self) -> bool:
@@ -104,18 +92,20 @@ class Trainer:
         s.optimizer.zero_grad(set_to_none=True)
         epoch_seed = position_seed(settings.seed, "forward", s.epoch)
         for batch in self.loader.batches(self.train_sampler):
-            seed_all(mixed(epoch_seed, s.batches), s.device)
-            loss, extra = self._forward(to_device(batch, s.device))
-            self._backward(loss, batch_count)
+            seed = mixed(epoch_seed, s.batches)
+            seed_all(seed if self.alone else mixed(seed, self.ranks.rank), s.device)
+            with nullcontext() if self.alone else self._in_step(batch_count):
+                loss, extra = self._forward(to_device(batch, s.device))
+                self._backward(loss, batch_count)
             s.batches += 1
             if s.batches % settings.accumulate_grad_batches and s.batches < batch_count:
                 continue
             self._step()
             s.global_step += 1
             if s.global_step % settings.log_interval == 0:
-                self._report_progress(loss, extra)
-            if self.writer.failed or self._checkpoint_is_due():
-                self._save()
+                self._report_progress(extra)
+            if self.saving.is_due():
+                self.saving.save()
             if self.stop_requested():
                 return False
         return True
@@ -131,13 +121,34 @@ class Trainer:
             raise PluginError(what_forward_gave(loss, self.state.settings.model_name))
         if self.on_cpu:
             # 0.4 µs here; on a device it would wait for the step, so there it is looked at later
-            value = loss.item()
+            value = loss.item() if self.alone else self._counted(loss).item()
             self.state.loss_sum += value
             if not math.isfinite(value):
                 self._refuse_non_finite("loss", value)
+            self.loss = value
         else:
-            self.loss_sum += loss.detach()
+            self.loss = loss.detach() if self.alone else self._counted(loss)
+            self.loss_sum += self.loss
         return loss, extra
+
+    def _in_step(self, batch_count: int) -> AbstractContextManager[Any]:
+        """Around a batch of several ranks: their gradients meet when the step is taken only."""
+        after = self.state.batches + 1
+        if after % self.settings.accumulate_grad_batches and after < batch_count:
+            return self.ranks.accumulating(self.forward)
+        return nullcontext()
+
+    def _share(self) -> float:
+        """How much of the batch under way is this rank's."""
+        sampler, batch = self.train_sampler, self.state.batches
+        return sampler.samples(batch) / sampler.size_of(batch)
+
+    def _counted(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss of the whole batch, of which every rank has its part's mean."""
+        kind = torch.float64 if self.on_cpu else torch.float32
+        share = self._share()
+        mine = loss.detach().to(kind).reshape(()) * share if share else _zero(self.state).to(kind)
+        return self.ranks.total(mine)
 
     def _backward(self, loss: torch.Tensor, batch_count: int) -> None:
         s, group = self.state, self.settings.accumulate_grad_batches
@@ -145,9 +156,16 @@ class Trainer:
             # the last group of an epoch may be smaller
             first = s.batches - s.batches % group
             loss = loss / min(group, batch_count - first)
+        if not self.alone:
+            # the mean over ranks of these is the mean over the samples of the whole batch
+            loss = loss * (self._share() * self.ranks.world)
         if s.scaler is not None:
             loss = s.scaler.scale(loss)
         loss.backward()  # pyright: ignore[reportUnknownMemberType]
+        if not self.unused_looked_for:
+            self.unused_looked_for = True
+            if names := unused(s.model):
+                raise _not_trained(names, s.settings.model_name)
 
     def _step(self) -> None:
         """Clip, optimizer step, scheduler step."""
@@ -167,9 +185,11 @@ class Trainer:
         if s.scheduler is not None and not isinstance(s.scheduler, ReduceLROnPlateau):
             s.scheduler.step()
 
-    def _report_progress(self, loss: torch.Tensor, extra: Mapping[str, Any]) -> None:
+    def _report_progress(self, extra: Mapping[str, Any]) -> None:
         s = self.state
-        self._gather_loss()
+        self.gather_loss()
+        if extra and not self.alone:
+            extra = self._counted_extra(extra)
         now = time.perf_counter()
         samples = (s.batches - self.reported_batches) * self.settings.batch_size
         payload: dict[str, Any] = {
@@ -178,7 +198,7 @@ class Trainer:
             "step": self._steps(s.batches),
             "total_steps": self._steps(len(self.train_sampler)),
             "global_step": s.global_step,
-            "loss": loss.item(),
+            "loss": float(self.loss),
             "learning_rate": float(s.optimizer.param_groups[0]["lr"]),
             "grad_norm": None if self.grad_norm is None else self.grad_norm.item(),
             "samples_per_second": samples / max(now - self.reported_at, 1e-9),
@@ -190,10 +210,20 @@ class Trainer:
         self.report.event("progress", payload)
         self.reported_at, self.reported_batches = now, s.batches
 
+    def _counted_extra(self, extra: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The means over the whole batch of what forward said beside the loss."""
+        s = self.state
+        s.batches -= 1  # of the batch just trained on
+        share = self._share()
+        s.batches += 1
+        names = sorted(extra)
+        mine = torch.tensor([float(extra[n]) for n in names], dtype=torch.float64) * share
+        return dict(zip(names, self.ranks.total(mine), strict=True))
+
     def _validate(self) -> bool:
         """Measure the epoch; False if it was asked to stop meanwhile (then nothing is changed)."""
         s = self.state
-        self._gather_loss()
+        self.gather_loss()
         metrics = {"train_loss": s.loss_sum / max(len(self.train_sampler), 1)}
         if self.validation_sampler is not None:
             measured = self._measure(self.validation_sampler)
@@ -208,17 +238,27 @@ class Trainer:
     def _measure(self, sampler: EpochSampler) -> dict[str, float] | None:
         s = self.state
         measure: Callable[[Any], Any] = getattr(s.model, "validate", None) or s.model
+        measured: list[tuple[int, Any]] = []
         total = Averages(s.model)
         s.model.eval()
         sampler.seek(s.epoch, 0)
         with torch.no_grad():
-            for index, batch in enumerate(self.loader.batches(sampler)):
+            batches = zip(sampler.dealt(), self.loader.batches(sampler), strict=True)
+            for index, batch in batches:
                 if self.stop_requested():
                     return None
                 seed_all(position_seed(self.settings.seed, "validate", s.epoch, index), s.device)
                 with self._autocast():
                     result = measure(to_device(batch, s.device))
-                total.add(result, sampler.size_of(index), s.settings.model_name)
+                if self.alone:
+                    total.add(result, sampler.size_of(index), s.settings.model_name)
+                else:
+                    measured.append((index, on_cpu(result)))
+        if not self.alone:
+            # each batch once, in their order: the same sums for any number of ranks
+            everything = {i: r for part in self.ranks.gathered(measured) for i, r in part}
+            for index in sorted(everything):
+                total.add(everything[index], sampler.size_of(index), s.settings.model_name)
         return total.means()
 
     def _finish_epoch(self) -> None:
@@ -239,7 +279,7 @@ class Trainer:
         )
         last = s.epoch if self._early_stop() else self.settings.num_epochs
         if retention.reasons_to_save(s.epoch, last, improved, self.policy) or self.stop_requested():
-            self._save(is_best=improved, metrics=s.metrics, wait=s.epoch >= last)
+            self.saving.save(is_best=improved, metrics=s.metrics, wait=s.epoch >= last)
 
     def _monitored(self) -> float | None:
         s, name = self.state, self.policy.monitor
@@ -254,69 +294,7 @@ class Trainer:
         stopping = self.settings.early_stopping
         return stopping is not None and self.state.bad_validations >= stopping.patience
 
-    def _checkpoint_is_due(self) -> bool:
-        policy = self.policy
-        if policy.every_steps and self.state.global_step % policy.every_steps == 0:
-            return True
-        minutes = policy.every_minutes
-        return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
-
-    def _save(
-        self,
-        *,
-        stopping: bool = False,
-        is_best: bool = False,
-        metrics: dict[str, float] | None = None,
-        wait: bool = False,
-    ) -> None:
-        """Save where the training stands; within an epoch only if no save is under way.
-
-        When the disk is full the training pauses here until there is room, or until it is to stop.
-        """
-        s = self.state
-        position = (s.global_step, s.epoch)
-        if position == self.last_saved:
-            return
-        ends_epoch = metrics is not None
-        if not ends_epoch and not stopping and self.writer.busy:
-            self.report.say("save_skipped", level="warning", step=s.global_step)
-            return
-        self._gather_loss()
-        template = self.policy.filename if ends_epoch else self.policy.filename_step
-        names = (s.settings.model_name, s.settings.dataset_name)
-        path = self.run.checkpoints / render(template, *names, s.epoch, s.global_step)
-        failures = 0
-        while True:
-            state = s.capture(metrics or {})
-            info = {k: v for k, v in state.items() if k in SMALL}
-            info |= {"role": "checkpoint", "end_of_epoch": ends_epoch, "is_best": is_best}
-            try:
-                self.writer.wait()
-                require_room(self.run.checkpoints, bytes_needed(state))
-                self.writer.start(Save(path, state, info))
-                if stopping or wait:
-                    self.writer.wait()
-                break
-            except DiskFull as error:
-                self._pause(error, bytes_needed(state))
-            except TsuzukuError as error:
-                failures += 1
-                if error.code != "write_failed" or failures == ATTEMPTS:
-                    raise
-                # the save starts over, in a new file
-                self.report.say("save_failed", "warning", error=error.detail)
-        self.last_saved, self.saved_at = position, time.monotonic()
-
-    def _pause(self, error: DiskFull, needed: int) -> None:
-        """Wait until there is room for a checkpoint; raises `error` when asked to stop instead."""
-        self.report.event("status", {"status": "paused", "message": error.detail})
-        while shutil.disk_usage(self.run.checkpoints).free < needed + RESERVE:
-            if self.stop_requested():
-                raise error
-            time.sleep(0.5)
-        self.report.event("status", {"status": "running", "message": ""})
-
-    def _gather_loss(self) -> None:
+    def gather_loss(self) -> None:
         """On a device: bring the epoch's sum of losses home, and look whether it is finite."""
         if self.on_cpu:
             return
@@ -345,19 +323,14 @@ class Trainer:
 
 _NOTHING: Mapping[str, Any] = {}
 
-SMALL = frozenset(
-    {
-        "epoch",
-        "global_step",
-        "metrics",
-        "best_val_loss",
-        "config",
-        "sampler_state",
-        "trainer_state",
-        "metadata",
-    }
-)
-"""The parts of a checkpoint that its sidecar repeats."""
+
+def _not_trained(names: list[str], model_name: str) -> PluginError:
+    some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return PluginError(
+        f"models/{model_name}.py: the loss does not depend on {some}; with several ranks every "
+        "parameter that is trained has to take part in every step.",
+        "Use them in forward, or name them in training.freeze.",
+    )
 
 
 def _zero(state: TrainingState) -> torch.Tensor:

@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="work on a run until it is completed or stopped")
     train.add_argument("--run", required=True)
+    commands.add_parser("rank", help="train as one of several, as the environment says")
     for name, words in (
         ("verify", "check files as a whole"),
         ("describe", "say what is in a checkpoint"),
@@ -108,6 +109,12 @@ def _train(chosen: Any) -> int:
     from tsuzuku.worker.train import train
 
     return train(workspace, chosen.run, stop, lock)
+
+
+def _rank(_chosen: Any) -> int:
+    from tsuzuku.worker.rank import main as work
+
+    return work()
 
 
 def _verify(chosen: Any, answers: Answers) -> int:
@@ -263,7 +270,11 @@ def _export(chosen: Any, answers: Answers) -> int:
     return 0
 
 
-_TELLING: dict[str, Callable[[Any], int]] = {"train": _train, "tell": _fetch_and_tell}
+_TELLING: dict[str, Callable[[Any], int]] = {
+    "train": _train,
+    "rank": _rank,
+    "tell": _fetch_and_tell,
+}
 """Commands whose words are events; they need nobody who listens."""
 
 _ANSWERING: dict[str, Callable[[Any, Answers], int]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound
@@ -10,12 +10,15 @@ from tsuzuku.core.name_fit import some
 from tsuzuku.core.workspace import RunDir
 from tsuzuku.training.foreign import begin, read_beginning
 from tsuzuku.training.state import TrainingState
-from tsuzuku.worker.emit import Emitter
 
 
-def begin_from_file(
-    run: RunDir, state: TrainingState, emit: Emitter, origin: dict[str, Any]
-) -> str:
+class Voice(Protocol):
+    """Where it says what it found."""
+
+    def say(self, message: str, /, level: str = "info", **values: Any) -> None: ...
+
+
+def begin_from_file(run: RunDir, state: TrainingState, emit: Voice, origin: dict[str, Any]) -> str:
     """Take over what the file has, and say what it does not; how its run names it as its parent.
 
     The same bits each time, until the run has a checkpoint of its own. Raises CorruptCheckpoint

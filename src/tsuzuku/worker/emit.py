@@ -52,10 +52,10 @@ class Emitter:
         self._thread = threading.Thread(target=self._work, name="emit", daemon=True)
         self._thread.start()
 
-    def event(self, kind: EventType, payload: dict[str, Any]) -> None:
-        self._queue.append(
-            Event(type=kind, payload=payload, run_id=self.run.run_id, time=time.time())
-        )
+    def event(self, kind: EventType, payload: dict[str, Any], *, at: float | None = None) -> None:
+        """Tell what happened just now, or `at` another time in seconds since the epoch."""
+        when = time.time() if at is None else at
+        self._queue.append(Event(type=kind, payload=payload, run_id=self.run.run_id, time=when))
 
     def say(self, message: str, /, level: str = "info", **values: Any) -> None:
         """Log a message by its key in the workspace's language."""

@@ -12,11 +12,13 @@ from tsuzuku.core.workspace import RunDir
 from tsuzuku.training.plugins import sentence
 
 
-def explained(error: Exception, run: RunDir) -> TsuzukuError:
-    """What went wrong in one sentence, wherever it came from."""
+def explained(error: Exception, run: RunDir | None) -> TsuzukuError:
+    """What went wrong in one sentence, wherever in a run's training it came from."""
     if isinstance(error, TsuzukuError):
         return error
     text = sentence(error)
+    if run is None:
+        return TsuzukuError(text, code="training_failed")
     if ran_out_of_memory(error):
         training = RunSettings.model_validate(run.read_identity()["requested"]).training
         hint = less_memory(run.run_id, training.batch_size, training.accumulate_grad_batches)

@@ -1,0 +1,140 @@
+"""When a checkpoint is due, what is in it, and what happens where there is no room for it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tsuzuku.core.errors import DiskFull, TsuzukuError
+from tsuzuku.core.settings import render
+from tsuzuku.core.workspace import RunDir
+from tsuzuku.training.checkpoints import (
+    RESERVE,
+    CheckpointWriter,
+    Save,
+    bytes_needed,
+    require_room,
+)
+from tsuzuku.training.state import TrainingState
+
+ATTEMPTS = 3
+"""How often a save is tried before a broken disk ends the training."""
+
+SMALL = frozenset(
+    {
+        "epoch",
+        "global_step",
+        "metrics",
+        "best_val_loss",
+        "config",
+        "sampler_state",
+        "trainer_state",
+        "metadata",
+    }
+)
+"""The parts of a checkpoint that its sidecar repeats."""
+
+
+class Report(Protocol):
+    """Where a training says what happens."""
+
+    def event(self, kind: Any, payload: dict[str, Any]) -> None: ...
+    def say(self, message: str, /, level: str = "info", **values: Any) -> None: ...
+
+
+@dataclass
+class Saving:
+    """Saves where a training stands. Of several ranks only the first one's does anything."""
+
+    state: TrainingState
+    run: RunDir
+    writer: CheckpointWriter
+    report: Report
+    stop_asked: Callable[[], bool]
+    """Whether a pause is to end; asked by this rank alone."""
+    before_save: Callable[[], None] = lambda: None
+    """Brings home what of the state is still on a device."""
+    active: bool = True
+
+    def __post_init__(self) -> None:
+        self.policy = self.state.settings.training.checkpoint
+        self.last_saved: tuple[int, int] = (-1, -1)
+        self.saved_at = time.monotonic()
+
+    def wait(self) -> None:
+        """Wait until everything is durable; raise what the last save failed with."""
+        self.writer.wait()
+
+    def is_due(self) -> bool:
+        """Whether to save within an epoch, after the optimizer step just taken."""
+        if self.writer.failed:
+            return True
+        policy = self.policy
+        if policy.every_steps and self.state.global_step % policy.every_steps == 0:
+            return True
+        minutes = policy.every_minutes
+        return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
+
+    def save(
+        self,
+        *,
+        stopping: bool = False,
+        is_best: bool = False,
+        metrics: dict[str, float] | None = None,
+        wait: bool = False,
+    ) -> None:
+        """Save where the training stands; within an epoch only if no save is under way.
+
+        When the disk is full the training pauses here until there is room, or until it is to stop.
+        """
+        s = self.state
+        position = (s.global_step, s.epoch)
+        if position == self.last_saved:
+            return
+        ends_epoch = metrics is not None
+        if not ends_epoch and not stopping and self.writer.busy:
+            self.report.say("save_skipped", level="warning", step=s.global_step)
+            return
+        self.before_save()
+        if self.active:
+            template = self.policy.filename if ends_epoch else self.policy.filename_step
+            names = (s.settings.model_name, s.settings.dataset_name)
+            path = self.run.checkpoints / render(template, *names, s.epoch, s.global_step)
+            more = {"role": "checkpoint", "end_of_epoch": ends_epoch, "is_best": is_best}
+            self._write(path, metrics or {}, more, wait=stopping or wait)
+        self.last_saved, self.saved_at = position, time.monotonic()
+
+    def _write(
+        self, path: Any, metrics: dict[str, float], more: dict[str, Any], *, wait: bool
+    ) -> None:
+        failures = 0
+        while True:
+            state = self.state.capture(metrics)
+            info = {k: v for k, v in state.items() if k in SMALL} | more
+            try:
+                self.writer.wait()
+                require_room(self.run.checkpoints, bytes_needed(state))
+                self.writer.start(Save(path, state, info))
+                if wait:
+                    self.writer.wait()
+                return
+            except DiskFull as error:
+                self._pause(error, bytes_needed(state))
+            except TsuzukuError as error:
+                failures += 1
+                if error.code != "write_failed" or failures == ATTEMPTS:
+                    raise
+                # the save starts over, in a new file
+                self.report.say("save_failed", "warning", error=error.detail)
+
+    def _pause(self, error: DiskFull, needed: int) -> None:
+        """Wait until there is room for a checkpoint; raises `error` when asked to stop instead."""
+        self.report.event("status", {"status": "paused", "message": error.detail})
+        while shutil.disk_usage(self.run.checkpoints).free < needed + RESERVE:
+            if self.stop_asked():
+                raise error
+            time.sleep(0.5)
+        self.report.event("status", {"status": "running", "message": ""})
