@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.markup import escape
 
 from tsuzuku.cli.console import console, print_json
@@ -60,6 +63,7 @@ class Proof:
         killed = 0
         while True:
             process = launch.spawn(self.workspace, run)
+            hit = False
             if killed < kills:
                 if self.dice.random() < EARLY:
                     pause = self.dice.uniform(0, startup)
@@ -69,12 +73,26 @@ class Proof:
                 try:
                     process.wait(pause)
                 except subprocess.TimeoutExpired:
-                    process.send_signal(signal.SIGKILL)
+                    hit = self._kill(process)
             code = process.wait()
-            if code != -signal.SIGKILL:
+            if code != -signal.SIGKILL and not (hit and code):
                 self._require_success(run, code)
                 return killed
             killed += 1
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> bool:
+        """SIGKILL the worker, or if it is the driver of ranks any process of them all.
+
+        Whether it was another process: then the driver ends by itself, and not well.
+        """
+        victim = process.pid
+        if self.plan.settings.training.distributed.launcher != "local":
+            with suppress(psutil.Error):
+                everybody = psutil.Process(process.pid).children(recursive=True)
+                victim = self.dice.choice([process.pid, *(child.pid for child in everybody)])
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+        return victim != process.pid
 
     def difference(self, one: RunDir, other: RunDir) -> str | None:
         """The first thing in which two finished runs differ; None if they are the same."""
