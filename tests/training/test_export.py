@@ -34,7 +34,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_weights_come_back_as_they_were_tied_ones_too(path: Path) -> None:
     model, other = Tied(), Tied()
-    final_weights(model, path, half=False, settings=SETTINGS)
+    final_weights(model.state_dict(), path, half=False, settings=SETTINGS)
     load_model(other, str(path))
     for key, tensor in model.state_dict().items():
         assert torch.equal(tensor, other.state_dict()[key])
@@ -43,7 +43,7 @@ def test_weights_come_back_as_they_were_tied_ones_too(path: Path) -> None:
 
 
 def test_the_file_says_what_it_is(path: Path) -> None:
-    final_weights(Tied(), path, half=False, settings=SETTINGS)
+    final_weights(Tied().state_dict(), path, half=False, settings=SETTINGS)
     with safe_open(str(path), "pt") as file:
         note = file.metadata()
     assert (note["model_name"], note["dataset_name"], note["format"]) == ("m", "d", "pt")
@@ -53,9 +53,9 @@ def test_the_file_says_what_it_is(path: Path) -> None:
 def test_half_precision_halves_the_file_and_leaves_the_model(path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(100, 100), torch.nn.BatchNorm1d(100))
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    final_weights(model, path, half=False, settings=SETTINGS)
+    final_weights(model.state_dict(), path, half=False, settings=SETTINGS)
     whole = path.stat().st_size
-    final_weights(model, path, half=True, settings=SETTINGS)
+    final_weights(model.state_dict(), path, half=True, settings=SETTINGS)
     assert path.stat().st_size < 0.55 * whole
     found = load_file(path)
     assert found["0.weight"].dtype == torch.float16
@@ -67,7 +67,7 @@ def test_half_precision_halves_the_file_and_leaves_the_model(path: Path) -> None
 
 
 def test_half_precision_keeps_ties(path: Path) -> None:
-    final_weights(Tied(), path, half=True, settings=SETTINGS)
+    final_weights(Tied().state_dict(), path, half=True, settings=SETTINGS)
     assert sum("weight" in k for k in load_file(path)) == 2  # the tied one, and that of the norm
     load_model(Tied().half(), str(path))
 
@@ -77,7 +77,7 @@ def test_a_value_too_large_for_half_precision_does_not_become_infinite_silently(
     with torch.no_grad():
         model.weight.fill_(1e6)
     try:
-        final_weights(model, path, half=True, settings=SETTINGS)
+        final_weights(model.state_dict(), path, half=True, settings=SETTINGS)
     except Exception:
         assert not path.exists()  # refused is fine
     else:
@@ -91,7 +91,7 @@ def test_odd_memory_is_no_problem(path: Path) -> None:
     model.register_buffer("c", torch.arange(10)[::2])
     model.register_buffer("scalar", torch.tensor(2.5))
     expected = {k: v.clone() for k, v in model.state_dict().items()}
-    final_weights(model, path, half=False, settings=SETTINGS)
+    final_weights(model.state_dict(), path, half=False, settings=SETTINGS)
     found = load_file(path)
     assert all(torch.equal(found[k], expected[k]) for k in expected)
 
@@ -102,5 +102,5 @@ def test_a_failure_leaves_the_old_file(path: Path) -> None:
     model = torch.nn.Module()
     model.register_buffer("meta", torch.empty(3, device="meta"))
     with pytest.raises(Exception, match=r".+"):
-        final_weights(model, path, half=False, settings=SETTINGS)
+        final_weights(model.state_dict(), path, half=False, settings=SETTINGS)
     assert path.read_bytes() == before

@@ -73,6 +73,11 @@ class Ranks:
         """Whether this is the one that reports and saves."""
         return self.rank == 0
 
+    @property
+    def sharded(self) -> bool:
+        """Whether each holds a part of the model only."""
+        return self.strategy == "fsdp"
+
     def agreed(self, flag: bool) -> bool:
         """Whether any rank says so."""
         if self.world == 1:
@@ -111,15 +116,25 @@ class Ranks:
         With ddp, gradients are averaged while backward goes on, and every rank's buffers are the
         first one's before a step: that is what makes a checkpoint of the first one all there is.
         """
-        if self.world == 1 or self.strategy == "fsdp":
+        if self.world == 1 or self.sharded:
             return model
         return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
-    def accumulating(self, forward: Callable[[Any], Any]) -> AbstractContextManager[Any]:
-        """For a batch after which no step is taken: its gradients stay where they are."""
-        if isinstance(forward, DistributedDataParallel):
+    def accumulating(
+        self, forward: Callable[[Any], Any], model: Any, step_follows: bool
+    ) -> AbstractContextManager[Any]:
+        """Around a batch: only where a step follows do the gradients of all meet."""
+        if self.sharded:
+            model.set_requires_gradient_sync(step_follows)
+        elif not step_follows and isinstance(forward, DistributedDataParallel):
             return forward.no_sync()
         return nullcontext()
+
+    def share_buffers(self, model: torch.nn.Module) -> None:
+        """Let every rank have the first one's buffers, as ddp does by itself before a step."""
+        if self.sharded and self.world > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
 
 
 def join(settings: DistributedSettings, device: torch.device) -> Ranks:
@@ -129,7 +144,7 @@ def join(settings: DistributedSettings, device: torch.device) -> Ranks:
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if world == 1 and settings.strategy == "ddp":
+    if world == 1:
         return Ranks()
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"

@@ -34,10 +34,12 @@ HALF_SMALLEST = 2.0**-25
 """and values near 0 by at most this."""
 
 
-def final_weights(model: torch.nn.Module, path: Path, *, half: bool, settings: RunSettings) -> None:
-    """Write a model's weights as safetensors, in half precision on request; whole or not at all."""
+def final_weights(
+    weights: Mapping[str, Any], path: Path, *, half: bool, settings: RunSettings
+) -> None:
+    """Write a model's weights as safetensors, in half precision on request; all or nothing."""
     note = _note(settings.model_name, settings.dataset_name, settings.model)
-    _publish(_write(model.state_dict(), temporary(path), note, half=half), path)
+    _publish(_write(weights, temporary(path), note, half=half), path)
 
 
 def export(

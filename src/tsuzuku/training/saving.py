@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from tsuzuku.core.errors import DiskFull, TsuzukuError
@@ -18,6 +19,7 @@ from tsuzuku.training.checkpoints import (
     bytes_needed,
     require_room,
 )
+from tsuzuku.training.distributed import Ranks
 from tsuzuku.training.state import TrainingState
 
 ATTEMPTS = 3
@@ -57,7 +59,7 @@ class Saving:
     """Whether a pause is to end; asked by this rank alone."""
     before_save: Callable[[], None] = lambda: None
     """Brings home what of the state is still on a device."""
-    active: bool = True
+    ranks: Ranks = field(default_factory=Ranks)
 
     def __post_init__(self) -> None:
         self.policy = self.state.settings.training.checkpoint
@@ -71,12 +73,17 @@ class Saving:
     def is_due(self) -> bool:
         """Whether to save within an epoch, after the optimizer step just taken."""
         if self.writer.failed:
-            return True
-        policy = self.policy
-        if policy.every_steps and self.state.global_step % policy.every_steps == 0:
-            return True
-        minutes = policy.every_minutes
-        return minutes is not None and time.monotonic() - self.saved_at >= 60 * minutes
+            due = True
+        else:
+            policy, now = self.policy, time.monotonic()
+            steps, minutes = policy.every_steps, policy.every_minutes
+            due = bool(steps) and self.state.global_step % (steps or 1) == 0
+            due = due or (minutes is not None and now - self.saved_at >= 60 * minutes)
+        return self._together(due)
+
+    def _together(self, own: bool) -> bool:
+        """What all ranks do, where a save takes all of them."""
+        return self.ranks.agreed(own) if self.ranks.sharded else own
 
     def save(
         self,
@@ -95,25 +102,30 @@ class Saving:
         if position == self.last_saved:
             return
         ends_epoch = metrics is not None
-        if not ends_epoch and not stopping and self.writer.busy:
+        if not ends_epoch and not stopping and self._together(self.writer.busy):
             self.report.say("save_skipped", level="warning", step=s.global_step)
             return
         self.before_save()
-        if self.active:
+        if self.ranks.sharded:
+            from tsuzuku.training.sharding import whole
+
+            state = whole(s.capture(metrics or {}), keep=self.ranks.first)
+        else:
+            state = s.capture(metrics or {}) if self.ranks.first else {}
+        if self.ranks.first:
             template = self.policy.filename if ends_epoch else self.policy.filename_step
             names = (s.settings.model_name, s.settings.dataset_name)
             path = self.run.checkpoints / render(template, *names, s.epoch, s.global_step)
             more = {"role": "checkpoint", "end_of_epoch": ends_epoch, "is_best": is_best}
-            self._write(path, metrics or {}, more, wait=stopping or wait)
+            self._write(path, state, more, wait=stopping or wait)
         self.last_saved, self.saved_at = position, time.monotonic()
 
     def _write(
-        self, path: Any, metrics: dict[str, float], more: dict[str, Any], *, wait: bool
+        self, path: Path, state: dict[str, Any], more: dict[str, Any], *, wait: bool
     ) -> None:
         failures = 0
+        info = {k: v for k, v in state.items() if k in SMALL} | more
         while True:
-            state = self.state.capture(metrics)
-            info = {k: v for k, v in state.items() if k in SMALL} | more
             try:
                 self.writer.wait()
                 require_room(self.run.checkpoints, bytes_needed(state))

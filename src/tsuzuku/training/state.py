@@ -35,6 +35,8 @@ class TrainingState:
     steps_per_epoch: int = 1
     ranks: int = 1
     """Processes that train it together."""
+    sharded: bool = False
+    """Whether each of them holds a part of the tensors only."""
     epoch: int = 0
     """Completed epochs."""
     batches: int = 0
@@ -95,7 +97,7 @@ class TrainingState:
         """
         lost: list[str] = []
         check_weights(self.model, saved["model_state_dict"], name)
-        self.model.load_state_dict(saved["model_state_dict"])
+        self.model.load_state_dict(self._own_part(saved["model_state_dict"]))
         own_groups = [dict(g) for g in self.optimizer.param_groups]
         if not self._restore_optimizer(saved):
             lost.append("optimizer")
@@ -133,7 +135,14 @@ class TrainingState:
         Raises CorruptCheckpoint if hardly any do.
         """
         old = section(saved, "config", "model")
-        return inherit_weights(self.model, saved["model_state_dict"], old, name)
+        return inherit_weights(self.model, self._own_part(saved["model_state_dict"]), old, name)
+
+    def _own_part(self, weights: dict[str, Any]) -> dict[str, Any]:
+        if not self.sharded:
+            return weights
+        from tsuzuku.training.sharding import parts_of  # loads for half a second
+
+        return parts_of(weights, self.model)
 
     def _restore_optimizer(self, saved: dict[str, Any]) -> bool:
         """Take over moments and steps, if they are of the same optimizer and parameters."""
@@ -143,7 +152,12 @@ class TrainingState:
             return False
         try:
             names = [name for name, _ in self.model.named_parameters()]
-            self.optimizer.load_state_dict(moments_for(self.optimizer.state_dict(), state, names))
+            moments = moments_for(self.optimizer.state_dict(), state, names)
+            if self.sharded:
+                from tsuzuku.training.sharding import moments_of
+
+                moments = moments_of(moments, self.optimizer)
+            self.optimizer.load_state_dict(moments)
         except (ValueError, KeyError, TypeError):
             return False
         return True

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -133,10 +133,11 @@ class Trainer:
 
     def _in_step(self, batch_count: int) -> AbstractContextManager[Any]:
         """Around a batch of several ranks: their gradients meet when the step is taken only."""
-        after = self.state.batches + 1
-        if after % self.settings.accumulate_grad_batches and after < batch_count:
-            return self.ranks.accumulating(self.forward)
-        return nullcontext()
+        s, group = self.state, self.settings.accumulate_grad_batches
+        if s.batches % group == 0:
+            self.ranks.share_buffers(s.model)
+        step_follows = not (s.batches + 1) % group or s.batches + 1 >= batch_count
+        return self.ranks.accumulating(self.forward, s.model, step_follows)
 
     def _share(self) -> float:
         """How much of the batch under way is this rank's."""
@@ -162,20 +163,23 @@ class Trainer:
         if s.scaler is not None:
             loss = s.scaler.scale(loss)
         loss.backward()  # pyright: ignore[reportUnknownMemberType]
-        if not self.unused_looked_for:
-            self.unused_looked_for = True
-            if names := unused(s.model):
-                raise _not_trained(names, s.settings.model_name)
 
     def _step(self) -> None:
         """Clip, optimizer step, scheduler step."""
         s, limit = self.state, self.settings.grad_clip_thresh
+        if not self.unused_looked_for:
+            self.unused_looked_for = True
+            if names := unused(s.model):
+                raise _not_trained(names, s.settings.model_name)
         if limit is not None:
             if s.scaler is not None:
                 s.scaler.unscale_(s.optimizer)
-            self.grad_norm = torch.nn.utils.clip_grad_norm_(s.model.parameters(), limit)
-            if self.on_cpu and s.scaler is None and not math.isfinite(self.grad_norm.item()):
-                self._refuse_non_finite("gradient norm", self.grad_norm.item())
+            norm = torch.nn.utils.clip_grad_norm_(s.model.parameters(), limit)
+            if self.ranks.sharded:
+                norm = cast(torch.Tensor, cast(Any, norm).full_tensor())
+            self.grad_norm = norm
+            if self.on_cpu and s.scaler is None and not math.isfinite(norm.item()):
+                self._refuse_non_finite("gradient norm", norm.item())
         if s.scaler is not None:
             s.scaler.step(s.optimizer)
             s.scaler.update()

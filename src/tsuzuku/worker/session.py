@@ -78,6 +78,8 @@ class Session:
         emit, run, training = self.emit, self.run, settings.training
         self.ranks = ranks = distributed.join(training.distributed, device)
         model = distributed.with_whole_batchnorm(model, ranks, training.distributed.sync_batchnorm)
+        if not ranks.sharded:
+            model = model.to(device)
         train_sampler, validation_sampler, source = make_samplers(data, settings, ranks)
         emit.say(
             "data_ready",
@@ -89,6 +91,11 @@ class Session:
         steps = -(-len(train_sampler) // training.accumulate_grad_batches)
         if frozen := freeze(model, training.freeze):
             emit.say("frozen", count=len(frozen), names=some(frozen))
+        if ranks.sharded:
+            from tsuzuku.training import sharding
+
+            sharding.require_possible(training, bool(self.run.read_identity().get("origin")))
+            sharding.shard(model, ranks, device)
         optimizer = make_optimizer(model, training)
         state = TrainingState(
             settings=settings,
@@ -100,13 +107,14 @@ class Session:
             identity=self._identity(data, settings),
             steps_per_epoch=steps,
             ranks=ranks.world,
+            sharded=ranks.sharded,
         )
         emit.say(
             "model_ready", params=sum(p.numel() for p in model.parameters()), device=str(device)
         )
         same_run = self._restore(state)
         writer = CheckpointWriter(emit.flush, self.keeping.saved, self.keeping.tidied)
-        saving = Saving(state, run, writer, emit, self.stop_asked, active=ranks.first)
+        saving = Saving(state, run, writer, emit, self.stop_asked, ranks=ranks)
         trainer = Trainer(
             state=state,
             loader=BatchLoader(source, training.num_workers, device.type == "cuda"),
@@ -130,13 +138,24 @@ class Session:
         finally:
             # whatever ended the training, a save that was under way is finished first
             writer.finish()
-        if outcome == "completed" and ranks.first:
+        if outcome == "completed":
+            self._finish(state)
+        return outcome
+
+    def _finish(self, state: TrainingState) -> None:
+        emit, run, training = self.emit, self.run, self.requested.training
+        weights = state.model.state_dict()
+        if self.ranks.sharded:
+            from tsuzuku.training.sharding import whole
+
+            weights = whole(weights, keep=self.ranks.first)
+        if self.ranks.first:
             if state.epoch < training.num_epochs and training.early_stopping:
                 emit.say("early", patience=training.early_stopping.patience)
-            export.final_weights(model, run.weights, half=training.save.compact, settings=settings)
+            half, settings = training.save.compact, state.settings
+            export.final_weights(weights, run.weights, half=half, settings=settings)
             emit.say("weights", name=run.weights.name)
             self.keeping.tidied(lambda: not self.stop_asked())
-        return outcome
 
     def _stop_agreed(self) -> bool:
         return self.ranks.agreed(self.stop_asked())
@@ -161,7 +180,7 @@ class Session:
         run_settings = requested.model_copy(update={"model": resolved, "dataset": data.settings})
         if self.ranks.first:
             write_settings(self.run, run_settings)
-        return _Prepared(run_settings, data, model.to(device)), device
+        return _Prepared(run_settings, data, model), device
 
     def _restore(self, state: TrainingState) -> bool:
         """Take over the run's newest good checkpoint, else its parent's; whether it was its own."""
