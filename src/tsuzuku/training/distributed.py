@@ -168,17 +168,6 @@ def local_device(device: torch.device) -> torch.device:
     return torch.device("cuda", index)
 
 
-def with_whole_batchnorm(model: torch.nn.Module, ranks: Ranks, wanted: bool) -> torch.nn.Module:
-    """`model` with SyncBatchNorm in the place of each BatchNorm; its weights have the same names.
-
-    torch has it for devices only; on a CPU BatchNorm is left as it is.
-    """
-    if not wanted or ranks.world == 1:
-        return model
-    converter: Any = torch.nn.SyncBatchNorm
-    return cast(torch.nn.Module, converter.convert_sync_batchnorm(model))
-
-
 def unused(model: torch.nn.Module) -> list[str]:
     """Parameters that are to be trained and got no gradient by the backward pass just now."""
     return [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]

@@ -69,8 +69,8 @@ def blocks(model: torch.nn.Module) -> list[torch.nn.Module]:
 
 def _listed(module: torch.nn.Module) -> Iterator[torch.nn.Module]:
     for child in module.children():
-        if isinstance(child, torch.nn.ModuleList):
-            yield from child
+        if isinstance(module, torch.nn.ModuleList) and not isinstance(child, torch.nn.ModuleList):
+            yield child
         else:
             yield from _listed(child)
 

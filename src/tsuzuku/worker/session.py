@@ -77,7 +77,10 @@ class Session:
         settings, data, model = prepared.settings, prepared.data, prepared.model
         emit, run, training = self.emit, self.run, settings.training
         self.ranks = ranks = distributed.join(training.distributed, device)
-        model = distributed.with_whole_batchnorm(model, ranks, training.distributed.sync_batchnorm)
+        if training.distributed.sync_batchnorm and ranks.world > 1:
+            from tsuzuku.training.batchnorm import with_whole_batchnorm
+
+            model = with_whole_batchnorm(model, ranks, device)
         if not ranks.sharded:
             model = model.to(device)
         train_sampler, validation_sampler, source = make_samplers(data, settings, ranks)
