@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tsuzuku.core.shortages import less_memory, ran_out_of_memory, smaller_batch
+from tsuzuku.core.shortages import less_memory, ran_out_of_memory
 
 
-@given(st.integers(2, 5000), st.integers(1, 64))
-def test_a_smaller_batch_keeps_the_samples_of_a_step(batch: int, accumulate: int) -> None:
-    found = smaller_batch(batch, accumulate)
-    assert found is not None
-    assert found[0] * found[1] == batch * accumulate
-    assert 1 <= found[0] < batch
-    again = smaller_batch(*found)
-    assert (again is None) == (found[0] == 1), "proposals lead down to a batch of 1"
+@given(st.integers(1, 5000), st.integers(1, 64), st.none() | st.integers(1, 5000))
+def test_proposals_lead_down_to_one_sample(batch: int, ranks: int, at_once: int | None) -> None:
+    part = min(-(-batch // ranks), at_once or batch)
+    for _ in range(14):
+        found = re.search(r"device_batch_size=(\d+)`", less_memory("r", batch, ranks, at_once))
+        if found is None:
+            assert part == 1
+            return
+        at_once = int(found[1])
+        assert 1 <= at_once < part
+        part = at_once
+    raise AssertionError("it never ends")
 
 
 def test_the_proposal_can_be_pasted() -> None:
-    said = less_memory("2026-11-22_10-00-00", 32, 1)
-    words = "`tsuzuku resume 2026-11-22_10-00-00 batch_size=16 accumulate_grad_batches=2`"
-    assert said.startswith(words)
-    assert "keeps 32 samples" in said
-    assert "bf16" in less_memory("r", 1, 4)
+    said = less_memory("2026-11-22_10-00-00", 32, 1, None)
+    assert said.startswith("`tsuzuku resume 2026-11-22_10-00-00 device_batch_size=16`")
+    assert "same batches of 32 samples" in said
+    assert "bf16" in less_memory("r", 1, 1, None)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.training.data import BatchKey, BatchLoader
 from tsuzuku.training.trainer import Trainer
-from tsuzuku.worker import train as worker
+from tsuzuku.worker import session as worker
 
 ROWS = NOISE.replace(
     "        self.noise =",
@@ -126,8 +126,9 @@ AGREE: dict[str, Callable[[Seen, Seen], bool]] = {
         getattr(a.settings, k) == getattr(b.settings, k)
         for k in ("precision", "compile", "deterministic")
     ),
-    "accumulation": lambda a, b: (
-        a.settings.accumulate_grad_batches == b.settings.accumulate_grad_batches
+    "accumulation": lambda a, b: all(
+        getattr(a.settings, k) == getattr(b.settings, k)
+        for k in ("accumulate_grad_batches", "device_batch_size")
     ),
     "random state": lambda a, b: a.settings.seed == b.settings.seed,
     "data order": lambda a, b: same([k.indices for k in a.batches], [k.indices for k in b.batches]),
@@ -238,6 +239,7 @@ MATRIX: list[tuple[str, Callable[[RunDir], None], tuple[str, ...], str, set[str]
     ("limit", nothing, ("limit_samples=20",), "branch", {*ORDER, "scheduler", "data set"}),
     ("accumulation", nothing, ("accumulate_grad_batches=2",), "branch",
      {*ORDER, "accumulation", "scheduler"}),
+    ("passes", nothing, ("device_batch_size=2",), "continue", {"accumulation"}),
     ("precision", nothing, ("precision=bf16",), "branch", {"precision"}),
     ("half precision", nothing, ("precision=16",), "branch", {"precision", "scaler"}),
     ("kernels", nothing, ("deterministic=false",), "branch", {"precision"}),

@@ -101,6 +101,20 @@ def test_accumulation_is_stopped_only_at_its_boundaries(
     assert difference(store, calm, run) is None
 
 
+def test_a_batch_in_passes_is_the_same_step_and_resumes_exactly(
+    workspace: Workspace, store: Store
+) -> None:
+    plain = ["model.dropout=0", "dataset.noise=0", "dataset.count=61"]
+    whole = straight(workspace, store, *plain)
+    words = [*plain, "device_batch_size=3"]
+    calm = straight(workspace, store, *words)
+    for key in ("loss", "train_loss", "val_loss", "accuracy", "grad_norm"):
+        a, b = (store.raw_points(run.run_id, key) for run in (whole, calm))
+        assert dict(a) == pytest.approx(dict(b), abs=1e-5), key
+    run = with_stops(workspace, store, [3, 5, 1], *words, "num_workers=1")
+    assert difference(store, calm, run) is None
+
+
 @pytest.mark.parametrize("precision", ["bf16", "16"])
 def test_mixed_precision_resumes_exactly(
     workspace: Workspace, store: Store, precision: str

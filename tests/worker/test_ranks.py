@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import psutil
 import pytest
-from attempts import difference, last, new_run, said, straight
+from attempts import attempt, difference, last, new_run, said, straight
 
 from plain_plugins import NOISE
 from tsuzuku.core import launch
@@ -97,3 +97,57 @@ def test_stopped_and_killed_runs_end_at_the_same_bits(
     wait_until(lambda: not any(child.is_running() for child in family), 20)
     assert launch.spawn(workspace, run).wait() == 0, said(run)
     assert difference(store, calm, run) is None
+
+
+PLAIN = ["model.dropout=0", "dataset.noise=0", "dataset.count=203", "batch_size=7", "num_epochs=8"]
+"""Nothing random but the order: 208 steps, whose batches are odd for two ranks."""
+
+
+def test_another_number_of_ranks_has_the_same_curves(workspace: Workspace, store: Store) -> None:
+    """And so has a batch that is computed in passes: only the order of summation is another."""
+    alone = straight(workspace, store, *PLAIN)
+    curves = ("loss", "train_loss", "val_loss", "accuracy", "grad_norm", "learning_rate")
+    for words in (TWO, [*TWO, "distributed.strategy=fsdp", "device_batch_size=2"]):
+        other = straight(workspace, store, *PLAIN, *words)
+        for key in curves:
+            a, b = (store.raw_points(run.run_id, key) for run in (alone, other))
+            assert [step for step, _ in a] == [step for step, _ in b]
+            worst = max(abs((x or 0) - (y or 0)) for (_, x), (_, y) in zip(a, b, strict=True))
+            assert worst < 1e-4, (key, words)
+    steps = [step for step, _ in store.raw_points(alone.run_id, "loss")]
+    assert steps[-1] == 208
+
+
+def test_a_sharded_run_goes_on_exactly_and_whole(workspace: Workspace, store: Store) -> None:
+    words = ["dataset.count=203", "batch_size=7", "device_batch_size=2", "num_epochs=2", *TWO]
+    words += ["distributed.strategy=fsdp"]
+    calm = straight(workspace, store, *words)
+    run = new_run(workspace, store, *words)
+    assert attempt(workspace, run, stop_after=12) == 143, said(run)
+    assert attempt(workspace, run) == 0, said(run)
+    assert difference(store, calm, run) is None
+    shapes = json.loads(last(run).with_name(last(run).name + ".json").read_text())["tensors"]
+    assert shapes["net.0.weight"] == ["float32", [8, 6]]
+
+
+def test_what_is_wrong_is_said_in_one_sentence(workspace: Workspace, store: Store) -> None:
+    """And nothing is left running."""
+    many = ["distributed.launcher=torchrun", "distributed.devices=4096", "batch_size=4096"]
+    too_many = new_run(workspace, store, *many, "device=cpu")
+    half_used = workspace.root / "models" / "tiny.py"
+    half_used.write_text(
+        half_used.read_text().replace(
+            "self.net =", "self.idle = nn.Linear(2, 2)\n        self.net ="
+        )
+    )
+    unused = new_run(workspace, store, *TWO)
+    for run, sentence in (
+        (too_many, "4096 ranks are asked for, and this machine has"),
+        (unused, "the loss does not depend on idle.weight, idle.bias"),
+    ):
+        assert attempt(workspace, run) == 2, said(run)
+        record = store.run(run.run_id)
+        assert record is not None
+        assert sentence in record.message
+        assert "Traceback" not in record.message
+    wait_until(lambda: not psutil.Process().children(recursive=True), 20)

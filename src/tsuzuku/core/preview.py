@@ -188,6 +188,11 @@ class _Parts:
         if self.any_of("accumulate_grad_batches"):
             why = "Gradients are averaged over another number of batches."
             return _approximate("accumulation", why)
+        old = self.old.get("training")
+        before = old.get("device_batch_size") if is_tree(old) else None
+        if before != self.new.device_batch_size:
+            why = "A batch is computed in other parts, which are added in another order."
+            return _approximate("accumulation", why)
         return _exact("accumulation", "A checkpoint lies between two steps; nothing is half done.")
 
     def random_state(self) -> Component:

@@ -231,6 +231,9 @@ class TrainingSettings(Section):
     """Epochs in total, over all attempts."""
     batch_size: Count = 32
     """Samples a batch (over all devices)."""
+    device_batch_size: Count | None = None
+    """Samples that a device computes at once: its part of a batch takes several passes, whose
+    gradients add up to those of the whole. null for all at once."""
     optimizer: Literal["AdamW", "Adam", "SGD"] = "AdamW"
     learning_rate: Positive = 1e-3
     weight_decay: Rate = 0.01
@@ -396,7 +399,8 @@ SAME_RESULT = frozenset(
         "save.compact",
         "restart",
         "initialize",
-        # another number of ranks adds in another order; the preview says so, and the run goes on
+        # these add up in another order; the preview says so, and the run goes on
+        "device_batch_size",
         "distributed.launcher",
         "distributed.devices",
         "distributed.nodes",

@@ -25,27 +25,22 @@ def ran_out_of_memory(error: BaseException | None) -> bool:
     return False
 
 
-def smaller_batch(batch_size: int, accumulate: int) -> tuple[int, int] | None:
-    """A batch and an accumulation that take less memory for a step of the same samples.
+def less_memory(run_id: str, batch_size: int, ranks: int, at_once: int | None) -> str:
+    """What to do about a training that ran out of memory.
 
-    None for a batch that cannot be divided.
+    `at_once` is its `device_batch_size`. What is proposed leads to the same steps of the same
+    samples, in the same run.
     """
-    divisor = next((d for d in range(2, batch_size + 1) if batch_size % d == 0), None)
-    return (batch_size // divisor, accumulate * divisor) if divisor else None
-
-
-def less_memory(run_id: str, batch_size: int, accumulate: int) -> str:
-    """What to do about a training that ran out of memory."""
-    smaller = smaller_batch(batch_size, accumulate)
-    if smaller is None:
+    part = -(-batch_size // ranks)
+    now = min(part, at_once or part)
+    if now == 1:
         return (
             "A batch of 1 is the smallest: try training.precision=bf16, a smaller model or shorter "
             "samples."
         )
-    batch, times = smaller
     return (
-        f"`tsuzuku resume {run_id} batch_size={batch} accumulate_grad_batches={times}` needs less "
-        f"memory and keeps {batch_size * accumulate} samples a step."
+        f"`tsuzuku resume {run_id} device_batch_size={-(-now // 2)}` needs less memory: "
+        f"it computes the same batches of {batch_size} samples in more passes."
     )
 
 

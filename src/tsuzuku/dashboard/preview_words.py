@@ -77,6 +77,9 @@ WHY = {
     "Gradients are averaged over another number of batches.": (
         "勾配を平均するバッチの数が変わります。"
     ),
+    "A batch is computed in other parts, which are added in another order.": (
+        "バッチを別の分け方で計算し、別の順序で足し合わせます。"
+    ),
     "A checkpoint lies between two steps; nothing is half done.": (
         "チェックポイントはステップの境目にあり、途中の勾配はありません。"
     ),

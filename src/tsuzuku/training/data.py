@@ -37,6 +37,12 @@ class BatchKey:
     split: str
     indices: list[int]
     seed: int
+    passes: int = 1
+    """In how many parts it is collated."""
+
+
+class Passes(list[Any]):
+    """A batch in parts, which are computed one after the other."""
 
 
 def split_off(n: int, share: float, seed: int) -> tuple[Indices, Indices]:
@@ -97,8 +103,10 @@ class EpochSampler:
         split: str = "train",
         rank: int = 0,
         ranks: int = 1,
+        device_batch_size: int | None = None,
     ) -> None:
         self.indices = indices
+        self.device_batch_size = device_batch_size
         self.rank, self.ranks = rank, ranks
         self.batch_size = batch_size
         self.seed = seed
@@ -126,7 +134,8 @@ class EpochSampler:
             order = self.indices
         epoch_seed = position_seed(self.seed, self.stream, epoch)
         sized = isinstance(order, list)
-        self._sizes = [len(part) for part in order] if sized and self.ranks > 1 else None
+        one = self.ranks == 1 and self.device_batch_size is None
+        self._sizes = [len(part) for part in order] if sized and not one else None
         for batch in range(self.start, len(self)) if self.shuffle else self.dealt():
             chosen = order[batch] if sized else order[batch * size : (batch + 1) * size]
             seed = mixed(epoch_seed, batch)
@@ -134,7 +143,8 @@ class EpochSampler:
                 chosen = chosen[self.rank :: self.ranks] if self.samples(batch) else chosen[:1]
                 if self.rank:  # the first draws what a single one would
                     seed = mixed(seed, self.rank)
-            yield BatchKey(self.split, chosen.tolist(), seed)
+            passes = 1 if one or not self.shuffle else len(self.pass_sizes(batch))
+            yield BatchKey(self.split, chosen.tolist(), seed, passes)
 
     def dealt(self) -> list[int]:
         """The batches of an unshuffled pass that this rank measures; as many for every rank."""
@@ -152,6 +162,17 @@ class EpochSampler:
     def samples(self, batch: int) -> int:
         """Samples of a shuffled batch that are this rank's."""
         return len(range(self.rank, self.size_of(batch), self.ranks))
+
+    def pass_sizes(self, batch: int) -> list[int]:
+        """How many of them are in each of the passes, of which every rank has as many."""
+        most = -(-self.size_of(batch) // self.ranks)
+        passes = -(-most // self.device_batch_size) if self.device_batch_size else 1
+        return part_sizes(self.samples(batch), passes)
+
+
+def part_sizes(count: int, parts: int) -> list[int]:
+    """`count` things in so many parts, as equal as can be."""
+    return [count // parts + (part < count % parts) for part in range(parts)]
 
 
 class BatchSource(Dataset[Any]):
@@ -182,10 +203,20 @@ class BatchSource(Dataset[Any]):
             dataset = self.splits[key.split]
             fetch_many = getattr(dataset, "__getitems__", None)
             samples = fetch_many(key.indices) if fetch_many else [dataset[i] for i in key.indices]
-            return self.collate(samples)
+            if key.passes == 1:
+                return self.collate(samples)
+            return self._in_parts(samples, key.passes)
         finally:
             if threads > 1:
                 torch.set_num_threads(threads)
+
+    def _in_parts(self, samples: list[Any], parts: int) -> Passes:
+        made, begun = Passes(), 0
+        for size in part_sizes(len(samples), parts):
+            # a rank that has too few computes one again, which then counts for nothing
+            made.append(self.collate(samples[begun : begun + size] or samples[:1]))
+            begun += size
+        return made
 
 
 class BatchLoader:
@@ -267,6 +298,8 @@ def to_device(batch: Any, device: torch.device) -> Any:
         return batch.to(device, non_blocking=True)
     if isinstance(batch, Mapping):
         return {k: to_device(v, device) for k, v in cast("Mapping[Any, Any]", batch).items()}
+    if isinstance(batch, Passes):
+        return batch  # each part when it is its turn
     if isinstance(batch, list | tuple):
         moved = [to_device(v, device) for v in cast("list[Any]", batch)]
         kind = cast("type[Any]", type(batch))  # pyright: ignore[reportUnknownArgumentType]

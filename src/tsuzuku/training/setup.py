@@ -38,7 +38,9 @@ def make_samplers(
     common: dict[str, Any] = {"batch_size": training.batch_size, "seed": training.seed}
     if ranks is not None:
         common |= {"rank": ranks.rank, "ranks": ranks.world}
-    train_sampler = EpochSampler(kept, lengths=measured, **common)
+    train_sampler = EpochSampler(
+        kept, lengths=measured, device_batch_size=training.device_batch_size, **common
+    )
     if not len(held_out):
         return train_sampler, None, source
     split = "validation" if data.validation is not None else "train"

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from tsuzuku.core import retention
 from tsuzuku.core.errors import TsuzukuError
-from tsuzuku.training.data import BatchLoader, EpochSampler, to_device
+from tsuzuku.training.data import BatchLoader, EpochSampler, Passes, to_device
 from tsuzuku.training.distributed import Ranks, on_cpu, unused
 from tsuzuku.training.plugins import PluginError
 from tsuzuku.training.randomness import mixed, position_seed, seed_all
@@ -53,6 +53,7 @@ class Trainer:
         self.settings = s.settings.training
         self.policy = self.settings.checkpoint
         self.alone = self.ranks.world == 1
+        self.at_once = self.alone and self.settings.device_batch_size is None
         self.forward: Callable[[Any], Any] = self.ranks.wrapped(s.model)
         if self.settings.compile:
             self.forward = torch.compile(self.forward)  # pyright: ignore[reportUnknownMemberType]
@@ -94,9 +95,12 @@ class Trainer:
         for batch in self.loader.batches(self.train_sampler):
             seed = mixed(epoch_seed, s.batches)
             seed_all(seed if self.alone else mixed(seed, self.ranks.rank), s.device)
-            with nullcontext() if self.alone else self._in_step(batch_count):
+            if self.at_once:
                 loss, extra = self._forward(to_device(batch, s.device))
+                self._count(loss)
                 self._backward(loss, batch_count)
+            else:
+                extra = self._in_passes(batch, batch_count)
             s.batches += 1
             if s.batches % settings.accumulate_grad_batches and s.batches < batch_count:
                 continue
@@ -119,37 +123,49 @@ class Trainer:
             loss, extra = loss_and_metrics(result, self.state.settings.model_name)
         if loss.numel() != 1 or not loss.requires_grad:
             raise PluginError(what_forward_gave(loss, self.state.settings.model_name))
+        return loss, extra
+
+    def _count(self, loss: torch.Tensor) -> None:
+        """Add the loss of a batch, over all ranks, to the epoch's."""
         if self.on_cpu:
             # 0.4 µs here; on a device it would wait for the step, so there it is looked at later
-            value = loss.item() if self.alone else self._counted(loss).item()
+            value = loss.item()
             self.state.loss_sum += value
             if not math.isfinite(value):
                 self._refuse_non_finite("loss", value)
             self.loss = value
         else:
-            self.loss = loss.detach() if self.alone else self._counted(loss)
+            self.loss = loss.detach()
             self.loss_sum += self.loss
-        return loss, extra
 
-    def _in_step(self, batch_count: int) -> AbstractContextManager[Any]:
-        """Around a batch of several ranks: their gradients meet when the step is taken only."""
-        s, group = self.state, self.settings.accumulate_grad_batches
+    def _in_passes(self, batch: Any, batch_count: int) -> Mapping[str, Any]:
+        """Train on this rank's part of a batch, in as many passes as its device needs.
+
+        The mean over all ranks and passes, each weighted by its samples, is the mean over the
+        batch: of a loss that is a mean over samples, and so of its gradients. Returns this rank's
+        share of what forward said beside the loss.
+        """
+        s, group, sampler = self.state, self.settings.accumulate_grad_batches, self.train_sampler
         if s.batches % group == 0:
             self.ranks.share_buffers(s.model)
         step_follows = not (s.batches + 1) % group or s.batches + 1 >= batch_count
-        return self.ranks.accumulating(self.forward, s.model, step_follows)
-
-    def _share(self) -> float:
-        """How much of the batch under way is this rank's."""
-        sampler, batch = self.train_sampler, self.state.batches
-        return sampler.samples(batch) / sampler.size_of(batch)
-
-    def _counted(self, loss: torch.Tensor) -> torch.Tensor:
-        """The loss of the whole batch, of which every rank has its part's mean."""
-        kind = torch.float64 if self.on_cpu else torch.float32
-        share = self._share()
-        mine = loss.detach().to(kind).reshape(()) * share if share else _zero(self.state).to(kind)
-        return self.ranks.total(mine)
+        parts: list[Any] = batch if isinstance(batch, Passes) else [batch]
+        sizes, samples = sampler.pass_sizes(s.batches), sampler.size_of(s.batches)
+        mine = _zero(s)
+        said: dict[str, Any] = {}
+        for part, size in zip(parts, sizes, strict=True):
+            last, share = part is parts[-1], size / samples
+            with self.ranks.accumulating(self.forward, s.model, step_follows and last):
+                loss, extra = self._forward(to_device(part, s.device))
+                if share:  # else it is there for the others' sake only
+                    mine += loss.detach().to(mine.dtype).reshape(()) * share
+                    for name, value in extra.items():
+                        said[name] = said.get(name, 0.0) + value * share
+                if last:
+                    self._count(self.ranks.total(mine))  # all see at once if it is not finite
+                # torch takes the mean over the ranks
+                self._backward(loss * (share * self.ranks.world), batch_count)
+        return said
 
     def _backward(self, loss: torch.Tensor, batch_count: int) -> None:
         s, group = self.state, self.settings.accumulate_grad_batches
@@ -157,9 +173,6 @@ class Trainer:
             # the last group of an epoch may be smaller
             first = s.batches - s.batches % group
             loss = loss / min(group, batch_count - first)
-        if not self.alone:
-            # the mean over ranks of these is the mean over the samples of the whole batch
-            loss = loss * (self._share() * self.ranks.world)
         if s.scaler is not None:
             loss = s.scaler.scale(loss)
         loss.backward()  # pyright: ignore[reportUnknownMemberType]
@@ -215,13 +228,9 @@ class Trainer:
         self.reported_at, self.reported_batches = now, s.batches
 
     def _counted_extra(self, extra: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The means over the whole batch of what forward said beside the loss."""
-        s = self.state
-        s.batches -= 1  # of the batch just trained on
-        share = self._share()
-        s.batches += 1
+        """The sums over all ranks of their shares."""
         names = sorted(extra)
-        mine = torch.tensor([float(extra[n]) for n in names], dtype=torch.float64) * share
+        mine = torch.tensor([float(extra[n]) for n in names], dtype=torch.float64)
         return dict(zip(names, self.ranks.total(mine), strict=True))
 
     def _validate(self) -> bool:

@@ -21,7 +21,8 @@ def explained(error: Exception, run: RunDir | None) -> TsuzukuError:
         return TsuzukuError(text, code="training_failed")
     if ran_out_of_memory(error):
         training = RunSettings.model_validate(run.read_identity()["requested"]).training
-        hint = less_memory(run.run_id, training.batch_size, training.accumulate_grad_batches)
+        ranks, at_once = training.distributed.ranks, training.device_batch_size
+        hint = less_memory(run.run_id, training.batch_size, ranks, at_once)
         return TsuzukuError(text, hint, code="out_of_memory")
     for frame in reversed(_frames(error)):
         path = Path(frame[0])
