@@ -16,6 +16,7 @@ ALL = (
     "save_stall",
     "compression",
     "resume",
+    "launchers",
     "curves",
     "server",
     "websocket_load",
