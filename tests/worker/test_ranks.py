@@ -19,7 +19,7 @@ from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 
 TWO = ["distributed.launcher=torchrun", "distributed.devices=2"]
-LONG = ["dataset.count=203", "batch_size=7", "num_epochs=6", "accumulate_grad_batches=2"]
+LONG = ["dataset.count=203", "batch_size=7", "num_epochs=4", "accumulate_grad_batches=2"]
 """An odd count in odd batches: the last one of an epoch has one sample, and two ranks."""
 
 pytestmark = [
@@ -81,7 +81,7 @@ def test_stopped_and_killed_runs_end_at_the_same_bits(
     assert "step" in last(run).name, "it was to stop within an epoch"
     kept = json.loads(last(run).with_name(last(run).name + ".json").read_text())["metadata"]
     assert kept["ranks"] == 2
-    for victims in ([1], [0], [0, 1]):
+    for victims in ([1], [0, 1]):
         process = train_a_little(workspace, store, run)
         ranks = ranks_of(process)
         for rank in victims:

@@ -147,8 +147,9 @@ def join(settings: DistributedSettings, device: torch.device) -> Ranks:
     if world == 1:
         return Ranks()
     if not dist.is_initialized():
-        backend = "nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=PATIENCE)
+        cuda = device.type == "cuda"
+        own = device if cuda else None  # else NCCL guesses, and may guess the same for all
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE, device_id=own)
     host = dist.new_group(backend="gloo", timeout=PATIENCE)
     return Ranks(rank, world, local_rank, settings.strategy, host)
 

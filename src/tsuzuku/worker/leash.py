@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from tsuzuku.core.errors import TsuzukuError
+from tsuzuku.core.errors import DiskFull, TsuzukuError
 from tsuzuku.core.trees import Tree, is_tree
 
 ORPHANED = 70
@@ -105,7 +105,7 @@ class Leash:
             _be_patient_at_most(line)
             with line, line.makefile("rb") as words:
                 hello = _read(words)
-                if hello is None or not hmac.compare_digest(str(hello.get("key")), self.key):
+                if hello is None or not _same(hello.get("key"), self.key):
                     return
                 rank = int(hello["rank"])
                 with self._sending:
@@ -219,11 +219,15 @@ def as_words(error: TsuzukuError) -> Tree:
 def raised(words: Any) -> TsuzukuError:
     """The error that `as_words` described."""
     tree: Tree = words if is_tree(words) else {"detail": str(words)}
-    error = TsuzukuError(
-        str(tree.get("detail", "")), str(tree.get("hint", "")), code=str(tree.get("code", ""))
-    )
+    code = str(tree.get("code", ""))
+    kind = DiskFull if code == DiskFull.code else TsuzukuError  # for which a save waits
+    error = kind(str(tree.get("detail", "")), str(tree.get("hint", "")), code=code)
     error.exit_code = int(tree.get("exit_code", 1))
     return error
+
+
+def _same(given: object, key: str) -> bool:
+    return hmac.compare_digest(str(given).encode(errors="replace"), key.encode())
 
 
 def _line(words: Tree) -> bytes:
