@@ -148,6 +148,7 @@ class Trainer:
         kind = torch.float64 if self.on_cpu else torch.float32
         share = self._share()
         mine = loss.detach().to(kind).reshape(()) * share if share else _zero(self.state).to(kind)
+        self.ranks.pace.batch()
         return self.ranks.total(mine)
 
     def _backward(self, loss: torch.Tensor, batch_count: int) -> None:
