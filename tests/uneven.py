@@ -40,14 +40,15 @@ def start(served: Served, **options: Any) -> str:
     return str(api(served.url, "/api/train/start", body)["run_id"])
 
 
-def placed(served: Served, run_id: str) -> Any:
-    """What the server says of the ranks, once both have told how fast they are."""
+def placed(served: Served, run_id: str, attempt: int = 1) -> Any:
+    """What the server says of an attempt's ranks, once both have told how fast they are."""
     found: list[Any] = []
 
     def told() -> bool:
         found[:] = [api(served.url, f"/api/runs/{run_id}/ranks")]
         ranks = found[0]["ranks"]
-        return len(ranks) == 2 and all(one["own_ms"] is not None for one in ranks)
+        both = len(ranks) == 2 and found[0]["attempt"] == attempt
+        return both and all(one["own_ms"] is not None for one in ranks)
 
     until("two ranks at work", told)
     return found[0]

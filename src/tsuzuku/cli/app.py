@@ -167,6 +167,9 @@ def train(
 ) -> int:
     """Train a model on a data set; goes on from the newest checkpoint of the two if there is one.
 
+    distributed.launcher=torchrun distributed.devices=2 trains on two devices of this machine;
+    `tsuzuku ranks` shows how they fare.
+
     Ctrl-C saves and stops. Closing the terminal does neither: the training goes on, and
     `tsuzuku follow` shows it again.
     """
@@ -413,7 +416,10 @@ def prove(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Show that resuming is exact: train straight, train with SIGKILLs, compare bit by bit."""
+    """Show that resuming is exact: train straight, train with SIGKILLs, compare bit by bit.
+
+    With distributed.launcher and so on as for `train`.
+    """
     from tsuzuku.cli.prove import prove as run_prove
 
     workspace = context.obj.workspace("prove runs, and kills, trainings where the workspace is")

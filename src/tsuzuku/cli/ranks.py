@@ -38,7 +38,8 @@ def ranks(source: Source, run_id: str | None, as_json: bool) -> None:
         )
     console.print(f"{found.run_id}: attempt {found.attempt} by {found.launcher}")
     show(rows)
-    if slow := [one for one in found.ranks if one.straggler]:
+    slow = [one for one in found.ranks if one.straggler]
+    if slow and any(one.alive for one in found.ranks):
         console.print(_waits_for(found, slow))
 
 

@@ -34,7 +34,10 @@ export class Placement {
       class: "tz-select", "aria-label": words.rank_log_of, on: { change: () => this.read() },
     });
     this.hint = make("span", { class: "tz-quiet", role: "status" });
-    this.text = make("pre", { class: "tz-last tz-rank-log", tabindex: 0, "aria-label": words.rank_log });
+    this.text = make("pre", {
+      class: "tz-last tz-rank-log", tabindex: 0, role: "region", "aria-label": words.rank_log,
+    });
+    show(this.text, false);
     this.log = make("details", { class: "tz-more", on: { toggle: () => this.read() } }, [
       make("summary", { text: words.rank_log }),
       make("div", { class: "tz-controls" }, [this.choice, this.hint]),
@@ -93,7 +96,7 @@ export class Placement {
     write(this.summary, fill(words.placement_of, { launcher, ranks: ranks.length, hosts }));
     const slow = ranks.filter((one) => one.straggler).map((one) => one.rank).join(", ");
     write(this.slow, slow && fill(words.placement_slow, { ranks: slow }));
-    show(this.slow, Boolean(slow));
+    show(this.slow, Boolean(slow) && ranks.some((one) => one.alive));
     this.table.classList.toggle("tz-no-gpu", ranks.every((one) => !known(one.device_memory)));
     this.keep(ranks.map((one) => one.rank));
     for (const one of ranks) this.row(one);
