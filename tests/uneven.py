@@ -28,6 +28,7 @@ def make_uneven_workspace(root: Path, language: str = "ja") -> Path:
     """One with the data set `uneven`, of which rank 1 reads a sample in 15 ms."""
     config = CONFIG.replace("language: en", f"language: {language}")
     config = config.replace("datasets:\n", "datasets:\n  uneven:\n    count: 64\n")
+    config += "available_models: [tiny]\navailable_datasets: [uneven]\n"
     make_workspace(root, config)
     (root / "datasets" / "uneven.py").write_text(UNEVEN, encoding="utf-8")
     return root

@@ -26,7 +26,9 @@ def sidebar(page: Page) -> Locator:
 
 
 def choose(page: Page, label: str, value: str) -> None:
-    sidebar(page).get_by_role("combobox", name=label).click()
+    box = sidebar(page).get_by_role("combobox", name=label)
+    box.scroll_into_view_if_needed()
+    box.fill(value)  # opens the list
     page.get_by_role("option", name=value, exact=True).click()
     settled(page)
 
@@ -57,8 +59,8 @@ def running(served: Served) -> str:
 def test_ranks_are_chosen_in_the_page_and_seen_there(page: Page, served: Served) -> None:
     stop(served)
     show(page, served.url)
-    choose(page, "データセット", "uneven")
     sidebar(page).get_by_text("詳細設定").click()
+    settled(page)
     sidebar(page).get_by_role("tab", name="学習", exact=True).click()
     choose(page, "launcher", "torchrun")
     enter(page, "number", "devices", "2")
