@@ -8,9 +8,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from browsing import Complaints, api, overflowing, settled, show, unreachable, visit
+from browsing import api, overflowing, settled, show, unreachable
 from servers import Served
 from trainings import stop, until
 from uneven import make_uneven_workspace, placed, start
@@ -136,22 +136,16 @@ def test_the_log_of_a_rank_is_chosen_and_follows(page: Page, served: Served) -> 
     [(1280, "?lang=en", "Placement", "🏃 Working ⚠ Slow"), (390, "", "配置", "🏃 実行中 ⚠ 遅い")],
 )
 def test_both_languages_and_a_narrow_window(
-    browser: Browser,
-    complaints: Complaints,
-    served: Served,
-    width: int,
-    language: str,
-    name: str,
-    slow: str,
+    page: Page, served: Served, width: int, language: str, name: str, slow: str
 ) -> None:
     running(served)
-    with visit(browser, complaints, width=width) as page:
-        show(page, f"{served.url}/{language}")
-        expect(placement(page, name)).to_be_visible()
-        expect(cell(page, 1, "state")).to_have_text(slow)
-        page.locator(".tz-placement summary").click()
-        assert overflowing(page) == 0
-        assert unreachable(page) == []
+    page.set_viewport_size({"width": width, "height": 900})
+    show(page, f"{served.url}/{language}")
+    expect(placement(page, name)).to_be_visible()
+    expect(cell(page, 1, "state")).to_have_text(slow)
+    page.locator(".tz-placement summary").click()
+    assert overflowing(page) == 0
+    assert unreachable(page) == []
 
 
 def test_a_killed_rank_is_named_and_the_run_goes_on_by_a_button(page: Page, served: Served) -> None:
