@@ -238,7 +238,7 @@ def _default(schema: Schema) -> str:
 def _attribute_docstrings() -> dict[str, dict[str, str]]:
     """What stands below the fields of the classes that answers are made of."""
     found: dict[str, dict[str, str]] = {}
-    for name in ("schemas.py", "answers.py", "lineage_answers.py"):
+    for name in ("schemas.py", "answers.py", "lineage_answers.py", "rank_answers.py"):
         for node in ast.parse((CORE / name).read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
                 parents = [b.id for b in node.bases if isinstance(b, ast.Name)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
+from typing import Any
 
 import pytest
 
@@ -30,7 +32,7 @@ def run(workspace: Workspace, store: Store) -> RunDir:
     return made
 
 
-def came_from(file: CheckpointFile, **metadata: str) -> None:
+def came_from(file: CheckpointFile, **metadata: Any) -> None:
     changed = {**file.info, "metadata": {**file.info["metadata"], **metadata}}
     checkpoint_files.write_sidecar(file.path, changed)
 
@@ -103,6 +105,67 @@ def test_another_place_another_torch_and_other_source(
     libraries = next(part.why for part in found.components if part.name == "libraries")
     assert "2.0.1" in libraries
     assert TORCH in libraries
+
+
+TWO = ("distributed.launcher=torchrun", "distributed.devices=2")
+
+
+@pytest.mark.parametrize(
+    ("saved", "words", "why"),
+    [
+        ({}, ("distributed.launcher=torchrun",), "One, as before."),
+        ({"ranks": 1}, ("distributed.launcher=ray",), "One, as before."),
+        ({"ranks": 2}, TWO, "2, as before."),
+        ({"ranks": 2}, ("distributed.launcher=ray", "distributed.nodes=2"), "2, as before."),
+        ({"ranks": "many"}, (), "One, as before."),
+    ],
+)
+def test_as_many_ranks_are_exact_whatever_starts_them(
+    workspace: Workspace, store: Store, run: RunDir, saved: Any, words: Any, why: str
+) -> None:
+    came_from(checkpoint_files.read(run.checkpoints / "tiny-noise-epoch-2.pt"), **saved)
+    found = of(workspace, store, run.run_id, *words)
+    assert found.mode == "continue"
+    assert set(verdicts(found).values()) == {"exact"}
+    assert next(part.why for part in found.components if part.name == "ranks") == why
+
+
+@pytest.mark.parametrize(
+    ("saved", "words", "count"),
+    [(1, TWO, "2 in the place of 1"), (4, TWO, "2 in the place of 4"),
+     (2, (), "1 in the place of 2")],
+)  # fmt: skip
+def test_another_number_of_ranks_goes_on_in_the_same_order(
+    workspace: Workspace, store: Store, run: RunDir, saved: int, words: Any, count: str
+) -> None:
+    came_from(checkpoint_files.read(run.checkpoints / "tiny-noise-epoch-2.pt"), ranks=saved)
+    found = of(workspace, store, run.run_id, *words)
+    assert found.mode == "continue"
+    changed = {k: v for k, v in verdicts(found).items() if v != "exact"}
+    assert changed == dict.fromkeys(("randomness", "ranks"), "approximate")
+    why = next(part.why for part in found.components if part.name == "ranks")
+    assert why.startswith(count)
+    assert "order of the samples stays" in why
+
+
+def test_another_strategy_adds_in_another_order(
+    workspace: Workspace, store: Store, run: RunDir
+) -> None:
+    came_from(checkpoint_files.read(run.checkpoints / "tiny-noise-epoch-2.pt"), ranks=2)
+    found = of(workspace, store, run.run_id, *TWO, "distributed.strategy=fsdp")
+    assert found.mode == "continue"
+    assert {k for k, v in verdicts(found).items() if v != "exact"} == {"ranks"}
+    why = next(part.why for part in found.components if part.name == "ranks")
+    assert why == "With fsdp in the place of ddp, sums are made in another order."
+
+
+def test_of_a_device_only_its_kind_counts(workspace: Workspace, store: Store, run: RunDir) -> None:
+    for device, verdict in (("cuda", "exact"), ("cuda:1", "exact"), ("cpu", "approximate")):
+        came_from(checkpoint_files.read(run.checkpoints / "tiny-noise-epoch-2.pt"), device=device)
+        identity = run.read_identity()
+        identity["requested"]["training"]["device"] = "cuda"
+        run.identity.write_text(json.dumps(identity))
+        assert verdicts(of(workspace, store, run.run_id))["device"] == verdict
 
 
 def test_nothing_left_and_nothing_to_go_on_from(

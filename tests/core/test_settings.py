@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tsuzuku.core.settings import (
     SAME_RESULT,
     CheckpointSettings,
+    DistributedSettings,
     RunSettings,
     ServerSettings,
     TrainingSettings,
@@ -230,3 +231,13 @@ def test_every_setting_is_described() -> None:
     # what the name alone says needs no sentence
     obvious = {"precision", "device", "early_stopping", "save", "checkpoint", "scheduler_options"}
     assert set(undescribed) <= obvious | {"host", "port", "token"}
+
+
+def test_null_takes_a_resource_away() -> None:
+    """Settings are laid over others key by key: else nothing could be taken out of a mapping."""
+    ray = {"launcher": "ray", "resources": {"GPU": 1, "CPU": 8}}
+    asked = [{"resources": {"GPU": None, "CPU": 8}}, {"resources": None}]
+    found = [DistributedSettings(**{**ray, **one}).resources for one in asked]
+    assert found == [{"CPU": 8}, {}]
+    with pytest.raises(ValidationError):
+        DistributedSettings(launcher="ray", resources={"GPU": -1})

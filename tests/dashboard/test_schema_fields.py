@@ -7,8 +7,15 @@ from typing import Any
 import pytest
 
 from tsuzuku.core.settings import TrainingSettings
+from tsuzuku.dashboard import schema_form
 from tsuzuku.dashboard.schema_fields import Field, fields, flat
-from tsuzuku.dashboard.schema_form import as_text, from_text
+from tsuzuku.dashboard.schema_form import (
+    Form,
+    as_text,
+    from_text,
+    mapping_as_text,
+    mapping_from_text,
+)
 
 SCHEMA: dict[str, Any] = {
     "$defs": {
@@ -35,13 +42,17 @@ SCHEMA: dict[str, Any] = {
         "perhaps": {"anyOf": [{"$ref": "#/$defs/Inner"}, {"type": "null"}], "default": None},
         "old": {"type": ["number", "null"], "default": None},
         "only": {"const": "this", "default": "this"},
+        "free": {"type": "object", "additionalProperties": {"type": "number"}, "default": {}},
     },
 }
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Field]:
-    return {one.name: one for one in fields(SCHEMA, {"count": 5, "own": 1.5, "more": [1]})}
+    return {
+        one.name: one
+        for one in fields(SCHEMA, {"count": 5, "own": 1.5, "more": [1], "free": {"a": 2}})
+    }
 
 
 @pytest.mark.parametrize(
@@ -60,6 +71,7 @@ def found() -> dict[str, Field]:
         ("perhaps", "section", None, True),
         ("old", "float", None, True),
         ("only", "choice", "this", False),
+        ("free", "mapping", {"a": 2}, False),
         ("own", "float", 1.5, False),  # not in the schema
         ("more", "list", [1], False),
     ],
@@ -116,3 +128,46 @@ def test_text_and_back(value: Any) -> None:
 
 def test_an_empty_list_is_no_null_where_none_may_be() -> None:
     assert from_text("", listed=True, optional=False) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("GPU: 1, CPU: 8", {"GPU": 1, "CPU": 8}),
+        ("GPU=0.5", {"GPU": 0.5}),
+        ("GPU: 1,", {"GPU": 1}),
+        ('{"GPU": 1}', {"GPU": 1}),
+        ("GPU: many", {"GPU": "many"}),  # which the server judges
+        ("GPU", "GPU"),
+        (": 1", ": 1"),
+        ("{GPU", "{GPU"),
+        ("  ", {}),
+    ],
+)
+def test_mappings_written_as_text(text: str, value: Any) -> None:
+    assert mapping_from_text(text) == value
+
+
+@pytest.mark.parametrize(
+    "value", [{}, {"GPU": 1, "CPU": 0.5}, {"a, b": 1}, {"a": {"b": 1}}, {"a": None}, {"a:b": "c"}]
+)
+def test_a_mapping_as_text_and_back(value: Any) -> None:
+    assert mapping_from_text(mapping_as_text(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("held", "typed", "sent"),
+    [
+        ({}, {"GPU": 1}, {"GPU": 1}),
+        ({"GPU": 1, "CPU": 2}, {"CPU": 3}, {"GPU": None, "CPU": 3}),
+        ({"GPU": 1}, {}, {"GPU": None}),
+        ({"GPU": 1}, "GPU", "GPU"),
+    ],
+)
+def test_names_that_were_taken_out_of_a_mapping_go(
+    monkeypatch: pytest.MonkeyPatch, held: Any, typed: Any, sent: Any
+) -> None:
+    """The server lays what is sent over what there is."""
+    monkeypatch.setattr(schema_form.typed, "value", lambda path, default: typed)
+    schema = {"properties": {"free": SCHEMA["properties"]["free"]}}
+    assert Form("x.", schema, {"free": held}).changed() == {"free": sent}

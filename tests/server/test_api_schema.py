@@ -76,6 +76,11 @@ def good_calls(home: House) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "GET /api/runs/{run_id}/metrics", {**run, "query": {"points": 3, "tails": True}}
     yield "GET /api/lineage", {"query": {"run_id": run_id}}
     yield "GET /api/runs/{run_id}/log", {**run, "query": {"limit": 5}}
+    yield "GET /api/runs/{run_id}/ranks", run
+    # what a rank of it would have printed; test_ranks.py has real ones
+    (home.root / "outputs" / run_id[:10] / run_id[11:] / "logs" / "rank-0.log").write_text("so\n")
+    rank = {"path_parameters": {"run_id": run_id, "rank": 0}, "query": {"tail": 5}}
+    yield "GET /api/runs/{run_id}/ranks/{rank}/log", rank
     yield "GET /api/checkpoints/{run_id}/{name}", one
     yield "GET /api/checkpoints/{run_id}/{name}/download", one
     yield "POST /api/checkpoints/{run_id}/{name}/pin", {**one, "body": {"pinned": True}}
@@ -143,7 +148,7 @@ def tried(
                 nonlocal done
                 done += 1
                 if known and case.path_parameters:
-                    exist = {"run_id": run_id, "name": newest}
+                    exist = {"run_id": run_id, "name": newest, "rank": 0}
                     case.path_parameters = {k: exist[k] for k in case.path_parameters}
                 check(case)
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from tsuzuku.training import distributed
 from tsuzuku.training.data import EpochSampler
 from tsuzuku.training.distributed import Pace, Ranks, lost_the_others, on_cpu, unused
 from tsuzuku.training.sharding import blocks
@@ -222,9 +223,23 @@ def test_results_are_sent_without_their_graph() -> None:
     assert sent["n"] == 3
 
 
-def test_a_pace_is_told_once() -> None:
+def test_what_a_rank_waits_for_others_is_not_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(distributed.time, "perf_counter", lambda: now)
     pace = Pace()
     assert pace.taken() == {}
-    pace.met(0.0)
-    assert pace.taken()["batches_per_second"] > 0
-    assert pace.taken() == {}
+    for _ in range(4):
+        now += 0.010  # its own work
+        with pace.waiting():
+            now += 0.030
+        pace.batch()
+        with pace.waiting():  # for whether to stop, say
+            now += 0.010
+    taken = pace.taken()
+    assert taken["batches_per_second"] == pytest.approx(20)
+    assert taken["own_ms"] == pytest.approx(10)
+    now += 1.0
+    assert pace.taken() == {}  # what goes on for longer than a beat counts for the next
+    now += 1.0
+    pace.batch()
+    assert pace.taken()["own_ms"] == pytest.approx(2000)

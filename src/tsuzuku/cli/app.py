@@ -10,6 +10,7 @@ import typer
 
 from tsuzuku import __version__
 from tsuzuku.cli.chosen import Chosen, chosen_server
+from tsuzuku.cli.data_commands import data
 from tsuzuku.core.errors import TsuzukuError
 
 # what a wrong command line raises; typer has had it from click, and has its own copy now
@@ -23,7 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data = typer.Typer(help="Make or fetch a data set.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -167,6 +167,9 @@ def train(
 ) -> int:
     """Train a model on a data set; goes on from the newest checkpoint of the two if there is one.
 
+    distributed.launcher=torchrun distributed.devices=2 trains on two devices of this machine;
+    `tsuzuku ranks` shows how they fare.
+
     Ctrl-C saves and stops. Closing the terminal does neither: the training goes on, and
     `tsuzuku follow` shows it again.
     """
@@ -233,6 +236,31 @@ def status(context: typer.Context, as_json: Json = False) -> None:
     from tsuzuku.cli.listings import status as show
 
     show(context.obj.source, as_json)
+
+
+@app.command()
+def ranks(
+    context: typer.Context,
+    run_id: Annotated[str | None, typer.Argument(metavar="RUN")] = None,
+    log: Annotated[
+        int | None, typer.Option(metavar="RANK", min=0, help="Show what this rank has printed.")
+    ] = None,
+    tail: Annotated[
+        int, typer.Option(metavar="LINES", min=1, max=10_000, help="At most so many of its lines.")
+    ] = 500,
+    as_json: Json = False,
+) -> None:
+    """Where the processes are that train a run together, their speed, and who is slow.
+
+    Without RUN, of the training that runs, or ran last.
+    """
+    from tsuzuku.cli.ranks import ranks as show
+    from tsuzuku.cli.ranks import show_log
+
+    if log is None:
+        show(context.obj.source, run_id, as_json)
+    else:
+        show_log(context.obj.source, run_id, log, tail, as_json)
 
 
 @app.command()
@@ -388,50 +416,11 @@ def prove(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Show that resuming is exact: train straight, train with SIGKILLs, compare bit by bit."""
+    """Show that resuming is exact: train straight, train with SIGKILLs, compare bit by bit.
+
+    With distributed.launcher and so on as for `train`.
+    """
     from tsuzuku.cli.prove import prove as run_prove
 
     workspace = context.obj.workspace("prove runs, and kills, trainings where the workspace is")
     return run_prove(workspace, model, dataset, settings or [], kills, seed, as_json)
-
-
-@data.command("download")
-def data_download(
-    context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME")]
-) -> int:
-    """Download a data set; goes on where an interrupted download ended."""
-    return context.obj.source.download(name)
-
-
-@data.command("make")
-def data_make(
-    context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME")],
-    count: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="How many utterances; 1200 for speech, 600 for face if not given."
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(help="speech, face: other sentences and voices for another number."),
-    ] = None,
-    text: Annotated[
-        Path | None,
-        typer.Option(help="speech: a file with the lines to speak, three times each."),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="Another folder than data/NAME.")
-    ] = None,
-) -> None:
-    """Make a data set on the spot: `digits`, `speech` or `face`.
-
-    `digits` are scikit-learn's digits in MNIST's format. `speech` is spoken by espeak-ng in several
-    voices, in LJSpeech's layout: 40 minutes of everyday sentences, or the lines of a file. `face`
-    is 25 minutes of such speech with the face that speaks it, as blendshapes of ARKit.
-    """
-    from tsuzuku.cli.datasets import show_made
-    from tsuzuku.core.downloadable import Making
-
-    show_made(context.obj.source, Making(name, count, seed, text), output)

@@ -10,7 +10,7 @@ from typing import Any
 from tsuzuku.cli import datasets, train
 from tsuzuku.cli.source import Onto
 from tsuzuku.cli.train import open_store
-from tsuzuku.core import checkpoint_files, progress
+from tsuzuku.core import checkpoint_files, progress, ranks
 from tsuzuku.core.answers import CheckpointInfo, Progress, Pruned, RunInfo
 from tsuzuku.core.asking import ask_worker
 from tsuzuku.core.downloadable import Making
@@ -22,6 +22,7 @@ from tsuzuku.core.lineage_answers import Lineage
 from tsuzuku.core.preview import preview
 from tsuzuku.core.preview_answers import Preview
 from tsuzuku.core.pruning import index_anew, prune_all
+from tsuzuku.core.rank_answers import Placement, RankLog
 from tsuzuku.core.schemas import ACTIVE, Run
 from tsuzuku.core.store import Store
 from tsuzuku.core.trees import Tree
@@ -56,6 +57,17 @@ class Local:
             runs = [r for r in map(self.workspace.true_status, store.runs()) if r.status in ACTIVE]
             infos = [_info(store, run) for run in runs]
             return [(run, progress.of(store, run, True, run.resumed_from)) for run in infos]
+
+    def ranks(self, run_id: str | None) -> Placement:
+        with open_store(self.workspace) as store:
+            run = train.chosen_run(self.workspace, store, run_id)
+            record = store.run(run.run_id)
+            return ranks.placement(run, record.attempt if record else 0)
+
+    def rank_log(self, run_id: str | None, rank: int, tail: int) -> RankLog:
+        with open_store(self.workspace) as store:
+            run = train.chosen_run(self.workspace, store, run_id)
+        return ranks.log(run, rank, tail)
 
     def checkpoints(
         self, model: str | None, dataset: str | None, run_id: str | None

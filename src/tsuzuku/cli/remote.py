@@ -17,6 +17,7 @@ from tsuzuku.core.downloadable import Making
 from tsuzuku.core.errors import NotFound, WrongInput
 from tsuzuku.core.lineage_answers import Lineage
 from tsuzuku.core.preview_answers import Preview
+from tsuzuku.core.rank_answers import Placement, RankLog
 from tsuzuku.core.trees import Tree
 from tsuzuku.core.workspace import write_atomically
 
@@ -42,6 +43,19 @@ class Remote:
     def active(self) -> list[tuple[RunInfo, Progress]]:
         running = self.client.status().running
         return [(self.client.run(one), self.client.progress(one)) for one in running]
+
+    def ranks(self, run_id: str | None) -> Placement:
+        return self.client.ranks(self._run(run_id))
+
+    def rank_log(self, run_id: str | None, rank: int, tail: int) -> RankLog:
+        return self.client.rank_log(self._run(run_id), rank, tail)
+
+    def _run(self, run_id: str | None) -> str:
+        """The named run, else the one that is being trained, or was last."""
+        chosen = run_id or self.client.status().run_id
+        if chosen is None:
+            raise NotFound("There is no run yet.", "`tsuzuku train MODEL DATASET` begins one.")
+        return chosen
 
     def checkpoints(
         self, model: str | None, dataset: str | None, run_id: str | None

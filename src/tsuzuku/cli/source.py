@@ -10,6 +10,7 @@ from tsuzuku.core.answers import CheckpointInfo, Progress, Pruned, RunInfo
 from tsuzuku.core.downloadable import Making
 from tsuzuku.core.lineage_answers import Lineage
 from tsuzuku.core.preview_answers import Preview
+from tsuzuku.core.rank_answers import Placement, RankLog
 from tsuzuku.core.trees import Tree
 
 
@@ -40,6 +41,12 @@ class Source(Protocol):
     def active(self) -> list[tuple[RunInfo, Progress]]:
         """The runs that are being trained."""
         ...
+
+    def ranks(self, run_id: str | None) -> Placement:
+        """Of a run, else of the one that is being trained, or was last."""
+        ...
+
+    def rank_log(self, run_id: str | None, rank: int, tail: int) -> RankLog: ...
 
     def checkpoints(
         self, model: str | None, dataset: str | None, run_id: str | None

@@ -175,6 +175,14 @@ def follow(workspace: Workspace, run_id: str | None) -> int:
     return 0
 
 
+def chosen_run(workspace: Workspace, store: Store, run_id: str | None) -> RunDir:
+    """As `follow` chooses it; raises NotFound where there is none."""
+    run = _active(workspace, store, run_id)
+    if run is None:
+        raise NotFound("There is no run yet.", "`tsuzuku train MODEL DATASET` begins one.")
+    return run
+
+
 def open_store(workspace: Workspace) -> Store:
     """The workspace's store; made again from the run folders if it is gone."""
     workspace.config()

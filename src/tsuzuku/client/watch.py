@@ -12,6 +12,7 @@ from tsuzuku.client.transport import Transport
 from tsuzuku.core import answers as a
 from tsuzuku.core.errors import NotFound
 from tsuzuku.core.lineage_answers import Lineage
+from tsuzuku.core.rank_answers import Placement, RankLog
 from tsuzuku.core.schemas import FINAL, Event
 
 BEYOND = 10**15
@@ -98,6 +99,15 @@ class Watching:
         """What a run has said, without its progress: the newest, or what came before a number."""
         query = {"before": before, "limit": limit}
         return self._call(a.RunLog, "GET", f"/api/runs/{part(run_id)}/log", query=query)
+
+    def ranks(self, run_id: str) -> Placement:
+        """Where the ranks of a run's newest attempt are, and how they fare."""
+        return self._call(Placement, "GET", f"/api/runs/{part(run_id)}/ranks")
+
+    def rank_log(self, run_id: str, rank: int, tail: int | None = None) -> RankLog:
+        """The last lines that a rank has printed."""
+        path = f"/api/runs/{part(run_id)}/ranks/{rank}/log"
+        return self._call(RankLog, "GET", path, query={"tail": tail})
 
     # Events
 

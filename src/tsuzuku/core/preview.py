@@ -216,7 +216,11 @@ class _Parts:
         else:
             why = "It follows from seed, epoch and batch."
             yield _exact("data order", why)
-            yield _exact("randomness", why)
+            before, now = self._number_of_ranks()
+            if before == now:
+                yield _exact("randomness", why)
+            else:
+                yield _approximate("randomness", "Every rank draws its own numbers.")
 
     def _within_epoch(self) -> bool:
         assert self.plan.checkpoint is not None
@@ -262,16 +266,39 @@ class _Parts:
         return _approximate("libraries", why)
 
     def device(self) -> Component:
+        # of several ranks only the kind of their devices is known: "cuda", not "cuda:0"
         device, wanted = str(self.metadata.get("device", "")), self.new.device
         same_machine = self.metadata.get("hostname") == socket.gethostname()
-        if wanted in (device, "auto") and same_machine and "training.device" not in self.changed:
+        kind = device.partition(":")[0]
+        if wanted in (kind, "auto") and same_machine and "training.device" not in self.changed:
             return _exact("device", f"{device} on this machine.")
         host = self.metadata.get("hostname", "?")
         why = f"Saved on {device or 'an unknown device'} of {host}; the last bits may differ."
         return _approximate("device", why)
 
     def ranks(self) -> Component:
-        return _exact("ranks", "One, as before.")
+        before, now = self._number_of_ranks()
+        if before != now:
+            why = (
+                f"{now} in the place of {before}: sums are made in another order, and dropout and "
+                "augmentation draw other numbers; the order of the samples stays."
+            )
+            return _approximate("ranks", why)
+        was, strategy = self._strategy_before(), self.new.distributed.strategy
+        if was != strategy:
+            why = f"With {strategy} in the place of {was}, sums are made in another order."
+            return _approximate("ranks", why)
+        return _exact("ranks", f"{'One' if now == 1 else now}, as before.")
+
+    def _number_of_ranks(self) -> tuple[int, int]:
+        """Of the checkpoint, and of what goes on from it."""
+        before = self.metadata.get("ranks")  # not in those of before there were any
+        return before if isinstance(before, int) else 1, self.new.distributed.ranks
+
+    def _strategy_before(self) -> str:
+        training: Any = self.old.get("training")
+        old: Any = training.get("distributed") if is_tree(training) else None
+        return str(old.get("strategy", "ddp")) if is_tree(old) else "ddp"
 
     def early_stopping(self) -> Component:
         if self.branch:

@@ -208,6 +208,14 @@ class DistributedSettings(Section):
     sync_batchnorm: bool = False
     """BatchNorm's statistics are those of the whole batch, not of each rank's part of it."""
 
+    @field_validator("resources", mode="before")
+    @classmethod
+    def _without_null(cls, value: Any) -> Any:
+        """null takes a resource away, or all: settings are laid over others key by key."""
+        if value is None:
+            return {}
+        return {k: v for k, v in value.items() if v is not None} if is_tree(value) else value
+
     @property
     def ranks(self) -> int:
         """Processes that train together."""

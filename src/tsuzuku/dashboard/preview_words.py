@@ -125,6 +125,16 @@ WHY = {
         "{host} の {device} で保存されました。末尾のビットが異なることがあります。"
     ),
     "One, as before.": "これまでと同じく 1 つです。",
+    "{count}, as before.": "これまでと同じく {count} つです。",
+    "{now} in the place of {before}: sums are made in another order, and dropout and augmentation"
+    " draw other numbers; the order of the samples stays.": (
+        "{before} つから {now} つに変わります。和をとる順序が変わり、"
+        "ドロップアウトとデータ拡張の乱数も変わります。サンプルの順序は変わりません。"
+    ),
+    "With {now} in the place of {before}, sums are made in another order.": (
+        "{before} から {now} に変わり、和をとる順序が変わります。"
+    ),
+    "Every rank draws its own numbers.": "プロセスごとに別の乱数を使います。",
     "A branch counts its bad validations from 0.": (
         "分岐すると、悪化した検証の回数を 0 から数えます。"
     ),

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 
 from tsuzuku.core.trees import Tree, is_list, is_tree
 
-Kind = Literal["bool", "int", "float", "text", "choice", "list", "section", "other"]
+Kind = Literal["bool", "int", "float", "text", "choice", "list", "mapping", "section", "other"]
 TYPES: dict[str, Kind] = {
     "boolean": "bool",
     "integer": "int",
@@ -75,7 +75,9 @@ def _field(described: Tree, path: str, value: Any, named: Tree) -> Field:
     kind: Kind = "choice" if "enum" in shape else TYPES.get(str(shape.get("type")), "other")
     default = described.get("default", shape.get("default")) if value is _ABSENT else value
     inner: tuple[Field, ...] = ()
-    if kind == "section":
+    if kind == "section" and shape.get("additionalProperties") and not shape.get("properties"):
+        kind = "mapping"  # whose names are free
+    elif kind == "section":
         held = default if is_tree(default) else {}
         inner = tuple(_fields(shape, held, f"{path}.", named))
         kind = "section" if inner else "other"

@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from tsuzuku.core.trees import is_list
+from tsuzuku.core.trees import is_list, is_tree
 from tsuzuku.dashboard import typed
 from tsuzuku.dashboard.schema_fields import Field, fields, flat
 from tsuzuku.dashboard.setting_words import Words, explained, label
@@ -25,6 +25,9 @@ say = speaker(
         "none": Both("なし", "none"),
         "none_asked": Both("{name} を使う", "use {name}"),
         "list_help": Both("値をコンマで区切ります。", "Values with commas between."),
+        "mapping_help": Both(
+            "「名前: 値」をコンマで区切ります。", "Name: value, with commas between."
+        ),
         "empty_help": Both("空欄は「なし」です。", "Empty means none."),
         "nothing": Both("設定はありません。", "It has no settings."),
     }
@@ -66,7 +69,7 @@ class Form:
             else:
                 value = typed.value(self.scope + one.path, one.default)
             if value != one.default:
-                found[one.path] = value
+                found[one.path] = _laid_over(one, value)
         return found
 
     def _draw(self, one: Field) -> None:
@@ -216,6 +219,50 @@ def as_text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def _mapping(one: Field, path: str) -> None:
+    """Names that are not known before, with their values: in one line, as YAML has them."""
+    st.text_input(
+        one.label,
+        key=typed.widget(path, one.default, mapping_as_text),
+        on_change=typed.keep,
+        args=(path, partial(mapping_from_text, optional=one.optional)),
+        placeholder=say("none"),
+        help=" ".join(filter(None, [one.help, say("mapping_help"), _empty(one)])),
+    )
+
+
+def mapping_as_text(value: Any) -> str:
+    """A mapping in one line, which `mapping_from_text` reads."""
+    if not is_tree(value) or not value:
+        return "" if value is None or value == {} else as_text(value)
+    text = ", ".join(f"{name}: {as_text(one)}" for name, one in value.items())
+    return text if mapping_from_text(text) == value else json.dumps(value, ensure_ascii=False)
+
+
+def mapping_from_text(text: str, *, optional: bool = False) -> Any:
+    """The mapping that somebody wrote so; what is none stays text, which the server refuses."""
+    text = text.strip()
+    if not text:
+        return None if optional else {}
+    if text.startswith("{"):
+        return from_text(text)
+    found: dict[str, Any] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, _, value = part.partition(":" if ":" in part else "=")
+        if not name.strip() or not value.strip():
+            return text
+        found[name.strip()] = from_text(value)
+    return found
+
+
+def _laid_over(one: Field, value: Any) -> Any:
+    """What to send so that `value` holds: the server lays a mapping over the one that there is,
+    from which null takes names away."""
+    if one.kind != "mapping" or not is_tree(value) or not is_tree(one.default):
+        return value
+    return {**dict.fromkeys(one.default.keys() - value.keys()), **value}
+
+
 def _plain(value: Any) -> bool:
     """Whether it can stand between commas: no list, and no text that would be something else."""
     return from_text(as_text(value)) == value and "," not in as_text(value)
@@ -248,4 +295,5 @@ _WIDGETS = {
     "int": _number,
     "float": _number,
     "text": _text,
+    "mapping": _mapping,
 }

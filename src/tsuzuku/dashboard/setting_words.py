@@ -110,6 +110,35 @@ TRAINING: Words = {
         "完了したエポック",
         "ファイルの記録に代えて、完了したエポックの数を指定します。空欄はファイルのとおりです。",
     ),
+    "distributed": ("分散学習", "何個のデバイスで、どの仕組みを使って学習するか。"),
+    "distributed.launcher": (
+        "起動方法",
+        "local: 1 つのプロセス。torchrun: このマシンのデバイスごとに 1 プロセス。"
+        "ray: Ray クラスターの各マシン。",
+    ),
+    "distributed.devices": (
+        "マシンごとのプロセス数",
+        "1 台のマシンで動かすプロセスの数。それぞれ 1 つのデバイスを使います。",
+    ),
+    "distributed.nodes": ("マシンの台数", "ray: 使うマシンの数。"),
+    "distributed.address": (
+        "クラスターのアドレス",
+        "ray: host:port または auto。「なし」なら学習の間だけのクラスターを作ります。",
+    ),
+    "distributed.resources": (
+        "プロセスごとの資源",
+        "ray: 各プロセスが求める資源（例: GPU: 1, CPU: 8）。"
+        "空欄なら GPU 1 つ、CPU で学習するときは CPU 1 つ。",
+    ),
+    "distributed.strategy": (
+        "分散方式",
+        "ddp: 各プロセスがモデル全体を持ちます。"
+        "fsdp: 分けて持ちます（1 デバイスに入らないモデル）。",
+    ),
+    "distributed.sync_batchnorm": (
+        "BatchNorm の同期",
+        "統計量をプロセスごとではなくバッチ全体から計算します。",
+    ),
     "save": ("最終モデル", ""),
     "save.compact": ("半精度で保存", "最終モデル model.safetensors を半精度で書き出します。"),
     "checkpoint": ("チェックポイント", ""),

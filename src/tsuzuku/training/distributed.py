@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal, cast
@@ -37,10 +37,16 @@ class Pace:
         self._waited = 0.0
         self._batches = 0
 
-    def met(self, waited: float) -> None:
-        """Count a batch, for whose end it waited so many seconds for the others."""
-        self._waited += waited
+    def batch(self) -> None:
+        """Count a batch."""
         self._batches += 1
+
+    @contextmanager
+    def waiting(self) -> Generator[None]:
+        """Around what only goes on when the others have come as far."""
+        began = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - began
 
     def taken(self) -> dict[str, float]:
         """Batches a second and own milliseconds a batch since the last call; empty without one."""
@@ -83,15 +89,15 @@ class Ranks:
         if self.world == 1:
             return flag
         said = torch.tensor([float(flag)])
-        dist.all_reduce(said, dist.ReduceOp.MAX, self.host)
+        with self.pace.waiting():
+            dist.all_reduce(said, dist.ReduceOp.MAX, self.host)
         return bool(said.item())
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all ranks, in place; on the device that the values are on."""
         if self.world > 1:
-            began = time.perf_counter()
-            dist.all_reduce(values, group=self.host if values.device.type == "cpu" else None)
-            self.pace.met(time.perf_counter() - began)
+            with self.pace.waiting():
+                dist.all_reduce(values, group=self.host if values.device.type == "cpu" else None)
         return values
 
     def gathered(self, mine: Any) -> list[Any]:
@@ -99,7 +105,8 @@ class Ranks:
         if self.world == 1:
             return [mine]
         given: list[Any] = [None] * self.world
-        dist.all_gather_object(given, mine, self.host)
+        with self.pace.waiting():
+            dist.all_gather_object(given, mine, self.host)
         return given
 
     def told(self, words: Any) -> Any:
@@ -107,7 +114,8 @@ class Ranks:
         if self.world == 1:
             return words
         given = [words]
-        dist.broadcast_object_list(given, 0, self.host)
+        with self.pace.waiting():
+            dist.broadcast_object_list(given, 0, self.host)
         return given[0]
 
     def wrapped(self, model: torch.nn.Module) -> Callable[[Any], Any]:

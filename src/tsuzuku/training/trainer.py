@@ -162,6 +162,7 @@ class Trainer:
                     for name, value in extra.items():
                         said[name] = said.get(name, 0.0) + value * share
                 if last:
+                    self.ranks.pace.batch()
                     self._count(self.ranks.total(mine))  # all see at once if it is not finite
                 # torch takes the mean over the ranks
                 self._backward(loss * (share * self.ranks.world), batch_count)

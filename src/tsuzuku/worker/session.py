@@ -277,10 +277,11 @@ class Session:
         if "data_files" in old and old.get("dataset_fingerprint") not in (None, now):
             self.emit.say("data_changed", "warning")
         version = torch.__version__.split("+")[0]
-        device = state.device.type if state.ranks > 1 else str(state.device)
+        device = old.get("device")
+        kind = str(device).partition(":")[0] if device else None  # "cuda:0" is a cuda
         for what, before, after in (
             ("torch", old.get("pytorch_version"), version),
-            ("device", old.get("device"), device),
+            ("device", kind, state.device.type),
             ("ranks", old.get("ranks"), state.ranks),
         ):
             if before not in (None, after):

@@ -6,6 +6,7 @@ import { make, show } from "./elements.js";
 import { Log } from "./log.js";
 import { Numbers } from "./numbers.js";
 import { Origins } from "./origin.js";
+import { Placement } from "./placement.js";
 import { plotly } from "./plotly.js";
 import { Progress } from "./progress.js";
 import { Server } from "./server.js";
@@ -65,8 +66,11 @@ class Live {
     this.charts = new Charts(words, (query) => this.metrics(query));
     this.system = new System(words, this.server);
     this.log = new Log(words, (before, limit) => this.ask(this.logPath(), { before, limit }));
+    const below = (path) => `api/runs/${encodeURIComponent(this.runId)}/${path}`;
+    this.placement = new Placement(words, (path, query) => this.ask(below(path), query));
     this.run = make("div", { class: "tz-run" }, [
-      this.trouble.element, this.numbers.element, this.charts.element, this.log.element,
+      this.trouble.element, this.numbers.element, this.charts.element, this.placement.element,
+      this.log.element,
     ]);
     this.element = make("div", { class: "tz-live", "data-state": "loading" }, [
       this.banner.element, this.run, this.system.element,
@@ -100,13 +104,13 @@ class Live {
     if (this.closed) return;
     this.closed = true;
     this.stream.close();
-    for (const part of [this.charts, this.system, this.log, this.banner]) part.close();
+    for (const part of [this.charts, this.system, this.placement, this.log, this.banner]) part.close();
     this.element.remove();
   }
 
   told(state) {
     this.banner.tell(state);
-    this.system.away = state !== "here";
+    this.system.away = this.placement.away = state !== "here";
     this.element.dataset.connection = state;
     if (state === "here") this.system.look();
   }
@@ -146,6 +150,7 @@ class Live {
       this.runId = runId;
       this.charts.clear(runId);
       this.log.clear();
+      this.placement.clear();
       this.progress.clear();
       this.trouble.clear();
     }
@@ -172,6 +177,7 @@ class Live {
     this.element.dataset.state = "ready";
     this.element.dataset.run = runId;
     this.showNumbers();
+    this.placement.look();
     this.tellPython();
   }
 
@@ -232,6 +238,7 @@ class Live {
     ]);
     if (!status || !metrics || this.closed || runId !== this.runId) return;
     this.origin = status.resumed_from;
+    this.placement.look();
     await this.draw(metrics);
     this.showNumbers();
   }
@@ -250,6 +257,7 @@ class Live {
     this.trouble.show(status, message, this.system.free);
     const said = this.trouble.element.hidden ? message : ""; // once is enough
     this.numbers.show(this.progress, status, said, origin);
+    this.placement.status = status;
     this.element.dataset.status = status;
   }
 

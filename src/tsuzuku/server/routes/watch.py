@@ -6,14 +6,15 @@ import time
 from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
-from tsuzuku.core import family, progress, run_log
+from tsuzuku.core import family, progress, ranks, run_log
 from tsuzuku.core import lineage as lines
 from tsuzuku.core.answers import Events, Metrics, Progress, RunInfo, RunList, RunLog, Status
 from tsuzuku.core.errors import NotFound
 from tsuzuku.core.finding import tip
 from tsuzuku.core.lineage_answers import Lineage
+from tsuzuku.core.rank_answers import Placement, RankLog
 from tsuzuku.core.schemas import Run
 from tsuzuku.core.schemas import Status as RunStatus
 from tsuzuku.server.context import Context, Here
@@ -155,6 +156,29 @@ def get_log(
     _one(here, run_id)
     with here.store.reading() as db:
         return run_log.before(db, run_id, 10**15 if before is None else before, limit)
+
+
+@router.get("/runs/{run_id}/ranks", responses=problems(404, 422))
+def get_ranks(run_id: str, here: Here) -> Placement:
+    """Where the ranks of the run's newest attempt are, their speed and memory, and stragglers.
+
+    A run that one process trains has none.
+    """
+    attempt = RunInfo.model_validate_json(_one(here, run_id)).attempt
+    with suppress(NotFound):  # its folder may have been deleted by hand
+        return ranks.placement(here.workspace.run_dir(run_id), attempt)
+    return Placement(run_id=run_id, attempt=attempt)
+
+
+@router.get("/runs/{run_id}/ranks/{rank}/log", responses=problems(404, 422))
+def get_rank_log(
+    run_id: str,
+    rank: Annotated[int, Path(ge=0, le=1_000_000)],
+    here: Here,
+    tail: Annotated[int, Query(ge=1, le=10_000, description="At most so many lines.")] = 500,
+) -> RankLog:
+    """The last lines that a rank has printed, at most a mebibyte of them."""
+    return ranks.log(here.workspace.run_dir(run_id), rank, tail)
 
 
 @router.get("/events", response_model=Events, responses=problems(404, 422))
