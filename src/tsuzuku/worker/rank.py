@@ -108,7 +108,8 @@ def _train(workspace: Workspace, run: RunDir, line: Line, rank: int) -> str:
         run_id=run.run_id, attempt=0, pid=os.getpid(), hostname=socket.gethostname(),
         started_at=time.time(), status="running",
     )  # fmt: skip
-    ranks = Ranks(rank, where.ranks)  # alone until they have met, but only the first writes
+    world = int(os.environ.get("WORLD_SIZE", where.ranks))  # fewer, where a machine was lost
+    ranks = Ranks(rank, world)  # alone until they have met, but only the first writes
     session = Session(
         workspace, run, home, home, lambda: line.stop_asked, attempt, home.began, requested, ranks
     )
