@@ -58,7 +58,7 @@ class OnRay:
         self._training = training
         self._fitting: Future[None] | None = None
         self._storage: Path | None = None
-        self.notes: list[tuple[str, dict[str, Any]]] = []
+        self.notes: list[tuple[str, str, dict[str, Any]]] = []
         require_fitting(training)
         where = training.distributed
         self._cluster = Cluster(where.address, gpus=training.device in ("auto", "cuda"))
@@ -68,6 +68,9 @@ class OnRay:
             self._places = self._placed(may_be_fewer=attempt.attempt > 1)
             self.ranks = len(self._places)
             self.host = self._machines[0].address
+            names = [machine.name for machine in self._places]
+            where_to = ", ".join(f"{name}: {names.count(name)}" for name in dict.fromkeys(names))
+            self.notes.append(("placing", "info", {"places": where_to}))
             if not self._cluster.local:
                 self._compare_versions()
         except BaseException:
@@ -79,6 +82,7 @@ class OnRay:
         run = Workspace(Path(task["workspace"]), Path(task["outputs"])).run_dir(task["run"])
         self._storage = run.path / STORAGE
         shutil.rmtree(self._storage, ignore_errors=True)  # a killed driver's
+        self._cluster.goes_with_it(self._storage)
         self._fitting = self._cluster.do(functools.partial(self._fit, environment))
 
     def ended(self) -> str | None:
@@ -116,7 +120,8 @@ class OnRay:
             return found
         if not found or not may_be_fewer:
             raise self._too_few(free=True, code="devices_taken")
-        self.notes.append(("fewer_ranks", {"ranks": len(found), "asked": where.ranks}))
+        values = {"ranks": len(found), "asked": where.ranks}
+        self.notes.append(("fewer_ranks", "warning", values))
         return found
 
     def _too_few(self, *, free: bool, code: str) -> WrongInput:

@@ -10,7 +10,10 @@ import queue
 import re
 import secrets
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -86,18 +89,25 @@ class Cluster:
         self._jobs: queue.Queue[tuple[Callable[[], Any], Future[Any]] | None] = queue.Queue()
         self._folder: Path | None = None
         self._lock: RunLock | None = None
+        self._guard: subprocess.Popen[str] | None = None
         for name, value in SPARING.items() | (ALONE.items() if self.local else set()):
             os.environ.setdefault(name, value)
         if self.local:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-        self.ray: Any = _imported()
+        self.ray: Any = _imported("ray")
         threading.Thread(target=self._work, name="ray", daemon=True).start()
         try:
             if address is None:
                 self._folder, self._lock = _own_folder()
-                self.do(lambda: self._begin(gpus)).result()
+                self._guard = _guard()
+                self.goes_with_it(self._folder)
+                beginning = self.do(lambda: self._begin(gpus))
+                _imported("ray.train.torch")  # takes as long, and is needed next
+                beginning.result()
             else:
                 self._reach(address)
+                _imported("ray.train.torch")
+            _hear_signals_again()
         except BaseException:
             self.close()
             raise
@@ -107,6 +117,12 @@ class Cluster:
         done: Future[Any] = Future()
         self._jobs.put((work, done))
         return done
+
+    def goes_with_it(self, folder: Path) -> None:
+        """Have a folder removed if this process is killed, and its own cluster with it."""
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.write(f"{folder}\n")
+            self._guard.stdin.flush()
 
     def machines(self) -> list[Machine]:
         """Those that are alive, this one first."""
@@ -130,6 +146,9 @@ class Cluster:
         with contextlib.suppress(Exception):
             self.ray.shutdown()
         self._jobs.put(None)
+        if self._guard is not None:
+            with contextlib.suppress(OSError):
+                self._guard.communicate("done\n")
         if self._lock is not None and self._folder is not None:
             self._lock.release()
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -183,10 +202,9 @@ QUIET: dict[str, Any] = {
 }
 
 
-def _imported() -> Any:
+def _imported(name: str) -> Any:
     try:
-        ray = importlib.import_module("ray")
-        importlib.import_module("ray.train")
+        return importlib.import_module(name)
     except ImportError as error:
         missing = error.name or "ray"
         raise WrongInput(
@@ -195,7 +213,25 @@ def _imported() -> Any:
             "`pip install 'tsuzuku[ray]'` installs it.",
             code="ray_missing",
         ) from None
-    return ray
+
+
+def _hear_signals_again() -> None:
+    """Undo what Ray did to signals: it takes a SIGTERM for a crash, and aborts three seconds later
+    whoever wants to save first."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.getsignal(number))
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+def _guard() -> subprocess.Popen[str] | None:
+    """What ends this process's session after it; only a worker has one of its own."""
+    if os.getsid(0) != os.getpid():
+        return None
+    command = [sys.executable, "-P", "-m", "tsuzuku.worker.ray_guard", str(os.getpid())]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def _own_folder() -> tuple[Path, RunLock]:

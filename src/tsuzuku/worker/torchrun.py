@@ -19,7 +19,7 @@ class Torchrun:
 
     def __init__(self, training: TrainingSettings) -> None:
         self.ranks = training.distributed.devices
-        self.notes: list[tuple[str, dict[str, Any]]] = []
+        self.notes: list[tuple[str, str, dict[str, Any]]] = []
         require_devices(training)
         self._agent: subprocess.Popen[bytes] | None = None
 
