@@ -21,8 +21,9 @@ import torch
 
 from tsuzuku import __version__
 from tsuzuku.core.checkpoint_files import CheckpointFile
-from tsuzuku.core.errors import NotFound, TsuzukuError
+from tsuzuku.core.errors import NotFound, TsuzukuError, WrongInput
 from tsuzuku.core.messages import Language, text
+from tsuzuku.core.resume import check_data_path
 from tsuzuku.core.schemas import Attempt, jsonable
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.workspace import RunDir, Workspace
@@ -100,8 +101,21 @@ def _seen(workspace: Workspace, run_id: str, probe: str) -> RunDir:
     return run
 
 
+def _require_data(workspace: Workspace, requested: RunSettings) -> None:
+    """Raise TsuzukuError if this machine does not see the data, which the driver's sees."""
+    try:
+        check_data_path(workspace, requested)
+    except WrongInput as error:
+        raise TsuzukuError(
+            f"The machine {socket.gethostname()} does not see the data: {error.detail}",
+            "Every machine has to have the data at the same path.",
+            code="path_not_shared",
+        ) from None
+
+
 def _train(workspace: Workspace, run: RunDir, line: Line, rank: int) -> str:
     requested = RunSettings.model_validate(run.read_identity()["requested"])
+    _require_data(workspace, requested)
     where = requested.training.distributed
     home = Home(line, run, requested.language, silent=rank > 0)
     attempt = Attempt(

@@ -1,0 +1,217 @@
+"""Ranks on Ray: real clusters, real kills, and nothing that is left of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from attempts import difference, new_run, resume, said
+
+from servers import serving
+from trainings import api, make_slow_workspace, start
+from tsuzuku.core import launch
+from tsuzuku.core.errors import WrongInput
+from tsuzuku.core.settings import DistributedSettings, TrainingSettings
+from tsuzuku.core.store import Store
+from tsuzuku.core.workspace import RunDir, Workspace
+from tsuzuku.worker.on_ray import places, require_fitting, resources_of
+from tsuzuku.worker.ray_cluster import FOLDER, Machine
+
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+
+TWO = ["distributed.devices=2", "num_epochs=12", "checkpoint.every_steps=5", "dataset.count=320"]
+ON_RAY = [*TWO, "distributed.launcher=ray"]
+PATIENCE = 120.0
+
+
+def until(what: str, true: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.05)
+
+
+def rays() -> set[int]:
+    """Every living process that Ray has started."""
+    found: set[int] = set()
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if "ray::" in words or "/raylet" in words or "gcs_server" in words:
+            found.add(process.pid)
+    return found
+
+
+def folders() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob(f"{FOLDER}*"))
+
+
+def trained(run: RunDir, store: Store, process: subprocess.Popen[bytes], steps: int) -> bool:
+    assert process.poll() is None, said(run)
+    event = store.last_event(run.run_id, "progress")
+    return event is not None and event.payload["global_step"] >= steps
+
+
+def placed(run: RunDir) -> list[dict[str, Any]]:
+    return json.loads(run.places.read_text(encoding="utf-8"))["ranks"]
+
+
+def ended(store: Store, run: RunDir) -> dict[str, Any]:
+    """The error that a run ended with."""
+    event = store.last_event(run.run_id, "error")
+    assert event is not None, said(run)
+    return event.payload
+
+
+def refused(workspace: Workspace, store: Store, *words: str) -> tuple[RunDir, dict[str, Any]]:
+    run = new_run(workspace, store, *words)
+    assert launch.spawn(workspace, run).wait(PATIENCE) == 2, said(run)
+    return run, ended(store, run)
+
+
+# A cluster of the run's own
+
+
+def test_whatever_is_killed_a_run_on_ray_ends_at_the_bits_of_torchrun(
+    workspace: Workspace, store: Store
+) -> None:
+    before, kept = rays(), folders()
+    calm = new_run(workspace, store, *TWO, "distributed.launcher=torchrun")
+    assert launch.spawn(workspace, calm).wait(PATIENCE) == 0, said(calm)
+
+    run = new_run(workspace, store, *ON_RAY)
+    process = launch.spawn(workspace, run)
+    until("steps", lambda: trained(run, store, process, 7))
+    os.kill(placed(run)[1]["pid"], signal.SIGKILL)
+    assert process.wait(PATIENCE) == 1
+    assert ended(store, run)["code"] == "rank_lost"
+    until("nothing of Ray", lambda: rays() <= before)
+    assert folders() <= kept
+
+    process = launch.spawn(workspace, resume(workspace, store, run.run_id))
+    until("more steps", lambda: trained(run, store, process, 30))
+    process.kill()
+    process.wait()
+    until("nothing of Ray", lambda: rays() <= before)
+    until("no folder", lambda: folders() <= kept)
+
+    process = launch.spawn(workspace, resume(workspace, store, run.run_id))
+    assert process.wait(PATIENCE) == 0, said(run)
+    assert rays() <= before
+    assert folders() <= kept
+    assert not list(run.path.glob(".probe-*"))
+    assert not (run.path / ".ray").exists()
+    assert difference(store, calm, run) is None
+
+
+# A cluster that is there
+
+
+class Machines:
+    """Two machines of a cluster on this one: real raylets, with a processor each."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.folder = Path(tempfile.mkdtemp(prefix="two-", dir="/tmp"))
+        options: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 << 20}
+        head = options | {"include_dashboard": False, "temp_dir": str(self.folder)}
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        self.other = self.cluster.add_node(**options)
+        self.words = [f"distributed.address={self.cluster.address}", "distributed.launcher=ray"]
+
+    def lose(self) -> None:
+        """One of them, with all that runs on it, without a word."""
+        self.cluster.remove_node(self.other, allow_graceful=False)
+
+    def actors(self) -> list[str]:
+        """What lives in the cluster, but Ray's own coordinator of autoscaling."""
+        script = (
+            "import json, sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)\n"
+            "from ray._private.state import actors\n"
+            "print(json.dumps([a['ActorClassName'] for a in actors().values()"
+            " if a['State'] != 'DEAD']))"
+        )
+        command = [sys.executable, "-c", script, self.cluster.address]
+        told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return [name for name in json.loads(told.splitlines()[-1]) if "oordinator" not in name]
+
+    def shutdown(self) -> None:
+        self.cluster.shutdown()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def machines() -> Iterator[Machines]:
+    own = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    own |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in own.items():
+            patch.setenv(name, value)
+        two = Machines()
+        yield two
+        two.shutdown()
+
+
+def test_more_ranks_than_a_cluster_has_room_for_are_refused_at_once(
+    workspace: Workspace, store: Store, machines: Machines
+) -> None:
+    words = [*machines.words, "distributed.devices=2", "distributed.nodes=2"]
+    run, error = refused(workspace, store, *words)
+    assert error["code"] == "too_few_devices"
+    host = socket.gethostname()
+    assert error["message"].startswith(
+        "training.distributed: 2 ranks on each of 2 machines are asked for, with {CPU: 1} a rank, "
+        f"and the cluster has room for {host} 1, {host} 1."
+    )
+    assert not run.places.exists()
+
+
+def test_a_run_outlives_its_server_and_then_a_machine(tmp_path: Path, machines: Machines) -> None:
+    root = make_slow_workspace(tmp_path / "workspace")
+    workspace = Workspace(root)
+    options = {"launcher": "ray", "address": machines.cluster.address, "nodes": 2}
+    overrides = {f"distributed.{name}": value for name, value in options.items()}
+    overrides |= {"restart.policy": "on_failure", "restart.delay": 0.1, "log_interval": 1}
+    overrides |= {"checkpoint.every_steps": 5, "checkpoint.keep_last_n": 2}
+    with Store(workspace.db) as store:
+
+        def reached(steps: int) -> bool:
+            event = store.last_event(run.run_id, "progress")
+            return event is not None and event.payload["global_step"] >= steps
+
+        with serving(root) as served:
+            run = workspace.run_dir(start(served, overrides=overrides))
+            until("the training", lambda: reached(5))
+            served.kill()
+            at = store.last_event(run.run_id, "progress")
+            assert at is not None
+            until("steps without a server", lambda: reached(at.payload["global_step"] + 20))
+            with serving(root, port=served.port) as served:
+                assert api(served.url, "/api/status")["is_training"]
+                machines.lose()
+                until("the loss", lambda: store.last_event(run.run_id, "error"))
+                assert ended(store, run)["code"] == "rank_lost"
+                until("the next attempt", lambda: len(store.attempts(run.run_id)) == 2)
+                until("its start", lambda: store.attempts(run.run_id)[1].start_step)
+                begun = store.attempts(run.run_id)[1].start_step
+                until("more steps", lambda: reached(begun + 10))
+                api(served.url, "/api/train/stop", {})
+                until("the end", lambda: not api(served.url, "/api/status")["is_training"])
+        steps = [step for step, _ in store.raw_points(run.run_id, "loss")]
+    assert steps == list(range(1, len(steps) + 1)), "the curve has a gap"
+    assert "2 ランクを求められていますが、場所があるのは 1 ランク分です" in said(run)
+    until("no rank", lambda: machines.actors() == [])
