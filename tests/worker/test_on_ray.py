@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -24,12 +25,13 @@ from attempts import difference, new_run, resume, said
 from servers import serving
 from trainings import api, make_slow_workspace, start
 from tsuzuku.core import launch
-from tsuzuku.core.errors import WrongInput
-from tsuzuku.core.settings import DistributedSettings, TrainingSettings
+from tsuzuku.core.errors import TsuzukuError, WrongInput
+from tsuzuku.core.settings import DistributedSettings, RunSettings, TrainingSettings
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
+from tsuzuku.worker import rank
 from tsuzuku.worker.on_ray import places, require_fitting, resources_of
-from tsuzuku.worker.ray_cluster import FOLDER, Machine
+from tsuzuku.worker.ray_cluster import FOLDER, Cluster, Machine
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 
@@ -117,6 +119,120 @@ def test_whatever_is_killed_a_run_on_ray_ends_at_the_bits_of_torchrun(
     assert difference(store, calm, run) is None
 
 
+def test_a_local_cluster_without_room_is_refused_and_ends(
+    workspace: Workspace, store: Store
+) -> None:
+    before, kept = rays(), folders()
+    _, error = refused(workspace, store, *ON_RAY, "distributed.resources={cpu_that_is_not: 1}")
+    assert error["code"] == "too_few_devices"
+    assert "with {cpu_that_is_not: 1} a rank, and the cluster has room for" in error["message"]
+    assert rays() <= before
+    assert folders() <= kept
+
+
+# A cluster that is not there
+
+
+@pytest.mark.parametrize(
+    ("address", "code", "words"),
+    [
+        ("127.0.0.1:1", "unreachable_cluster", "cannot be reached: Connection refused."),
+        ("ray://127.0.0.1:1", "wrong_input", "is not an address of a Ray cluster. Use host:port"),
+        ("here", "wrong_input", "here is not an address of a Ray cluster."),
+    ],
+)
+def test_an_address_without_a_cluster_is_refused(address: str, code: str, words: str) -> None:
+    with pytest.raises(WrongInput, match=re.escape(words)) as raised:
+        Cluster(address, gpus=False)
+    assert raised.value.code == code
+
+
+def test_what_listens_but_is_no_ray_is_given_up(workspace: Workspace, store: Store) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        _, error = refused(workspace, store, *ON_RAY, f"distributed.address={address}")
+    assert error["code"] == "unreachable_cluster"
+    assert error["message"].startswith(
+        f"training.distributed.address: the Ray cluster at {address} cannot be reached: "
+    )
+
+
+def test_without_ray_a_run_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    with pytest.raises(WrongInput, match=r"`pip install 'tsuzuku\[ray\]'`") as raised:
+        Cluster(None, gpus=False)
+    assert raised.value.code == "ray_missing"
+
+
+def test_what_no_cluster_can_do_is_refused_before_one_is_looked_for() -> None:
+    for where, words in (
+        ({"nodes": 2}, "nodes: 2 machines are asked for"),
+        ({"resources": {"CPU": 0}}, "resources: a rank has to ask for something"),
+    ):
+        settings = DistributedSettings.model_validate({"launcher": "ray", **where})
+        with pytest.raises(WrongInput, match=words):
+            require_fitting(TrainingSettings(distributed=settings))
+
+
+# Who goes where
+
+
+def machine(name: str, free: float, total: float = 4, kind: str = "CPU") -> Machine:
+    return Machine(name, name, "127.0.0.1", {kind: total}, {kind: free})
+
+
+@pytest.mark.parametrize(
+    ("devices", "nodes", "free", "found"),
+    [
+        (2, 1, [4, 4], "aa"),
+        (2, 2, [4, 4], "aabb"),
+        (2, 2, [1, 4, 2], "bbcc"),  # where there is room for all
+        (2, 2, [1, 4, 1], "bba"),  # what fits
+        (1, 2, [0, 0], ""),
+        (1, 3, [4], "a"),  # a machine's ranks are as many as are asked for
+    ],
+)
+def test_ranks_go_where_there_is_room(
+    devices: int, nodes: int, free: list[float], found: str
+) -> None:
+    machines = [machine(name, much) for name, much in zip("abc", free, strict=False)]
+    where = DistributedSettings(launcher="ray", devices=devices, nodes=nodes)
+    assert "".join(m.name for m in places(machines, {"CPU": 1}, where)) == found
+
+
+@pytest.mark.parametrize(
+    ("device", "asked", "kind", "each"),
+    [
+        ("auto", {}, "GPU", {"GPU": 1}),
+        ("auto", {}, "CPU", {"CPU": 1}),
+        ("cpu", {}, "GPU", {"CPU": 1}),
+        ("cuda", {}, "CPU", {"GPU": 1}),
+        ("auto", {"GPU": 1, "CPU": 8, "memory": 0}, "GPU", {"GPU": 1, "CPU": 8}),
+    ],
+)
+def test_a_rank_asks_for_a_device(
+    device: Any, asked: dict[str, float], kind: str, each: dict[str, float]
+) -> None:
+    where = DistributedSettings(launcher="ray", resources=asked)
+    training = TrainingSettings(device=device, distributed=where)
+    assert resources_of(training, [machine("a", 4, kind=kind)]) == each
+
+
+def test_a_machine_that_does_not_see_the_run_or_its_data_is_named(
+    workspace: Workspace, store: Store
+) -> None:
+    run, host = new_run(workspace, store), socket.gethostname()
+    with pytest.raises(TsuzukuError, match=f"{host} does not see the folder of this run") as raised:
+        rank.seen(workspace, run.run_id, ".probe-of-another")
+    assert raised.value.code == "path_not_shared"
+    requested = RunSettings.model_validate(run.read_identity()["requested"])
+    requested.dataset["path"] = "data/nowhere"
+    with pytest.raises(TsuzukuError, match=f"{host} does not see the data: datasets") as raised:
+        rank.require_data(workspace, requested)
+    assert raised.value.code == "path_not_shared"
+
+
 # A cluster that is there
 
 
@@ -126,9 +242,8 @@ class Machines:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        self.folder = Path(tempfile.mkdtemp(prefix="two-", dir="/tmp"))
         options: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 << 20}
-        head = options | {"include_dashboard": False, "temp_dir": str(self.folder)}
+        head = options | {"include_dashboard": False}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.other = self.cluster.add_node(**options)
         self.words = [f"distributed.address={self.cluster.address}", "distributed.launcher=ray"]
@@ -149,21 +264,19 @@ class Machines:
         told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         return [name for name in json.loads(told.splitlines()[-1]) if "oordinator" not in name]
 
-    def shutdown(self) -> None:
-        self.cluster.shutdown()
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Machines]:
     own = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
     own |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    folder = tempfile.mkdtemp(prefix="two-", dir="/tmp")  # a socket's name has to be short
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in own.items():
+        for name, value in {**own, "RAY_TMPDIR": folder}.items():
             patch.setenv(name, value)
         two = Machines()
         yield two
-        two.shutdown()
+        two.cluster.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_more_ranks_than_a_cluster_has_room_for_are_refused_at_once(
@@ -177,6 +290,20 @@ def test_more_ranks_than_a_cluster_has_room_for_are_refused_at_once(
         "training.distributed: 2 ranks on each of 2 machines are asked for, with {CPU: 1} a rank, "
         f"and the cluster has room for {host} 1, {host} 1."
     )
+    assert not run.places.exists()
+
+
+def test_a_machine_with_another_version_is_named_before_anything_is_placed(
+    workspace: Workspace, store: Store, machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the driver is the one that differs: it finds another tsuzuku than the machines have
+    other = workspace.root / "other"
+    shutil.copytree(Path(launch.__file__).parent.parent, other / "tsuzuku")
+    (other / "tsuzuku" / "__init__.py").write_text('__version__ = "99.0"\n', encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(other))
+    run, error = refused(workspace, store, *machines.words, "distributed.nodes=2")
+    assert error["code"] == "other_versions"
+    assert "and this one has tsuzuku 99.0." in error["message"]
     assert not run.places.exists()
 
 

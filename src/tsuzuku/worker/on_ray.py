@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -198,7 +197,7 @@ class OnRay:
         if self._cluster.local and (name := _loopback()):
             variables.setdefault("GLOO_SOCKET_IFNAME", name)
         gpus = self._resources.get("GPU", 0) > 0
-        trainer = torch.TorchTrainer(
+        trainer = _trainer_of(torch)(
             functools.partial(_rank, environment),
             torch_config=torch.TorchConfig(
                 backend="nccl" if gpus else "gloo", timeout_s=int(PATIENCE.total_seconds())
@@ -270,6 +269,20 @@ def _rank(environment: dict[str, str]) -> None:
 
     if code := work():
         os._exit(code)  # it has been told why; the others are not to wait for this process
+
+
+def _trainer_of(torch: Any) -> Any:
+    """TorchTrainer without its cleaner: that outlives a killed driver, and in a cluster without a
+    dashboard for ever. Ray frees the places of a driver that has gone by itself."""
+
+    trainer: Any = torch.TorchTrainer
+
+    class Trainer(trainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            made: list[Any] = trainer._create_default_callbacks(self)
+            return [one for one in made if "PlacementGroupCleaner" not in type(one).__name__]
+
+    return Trainer
 
 
 def _looker() -> Any:

@@ -57,7 +57,7 @@ def work() -> int:
     code = 0
     run: RunDir | None = None
     try:
-        run = _seen(workspace, task["run"], task["probe"])
+        run = seen(workspace, task["run"], task["probe"])
         _speak_into(run, rank)
         line.say({"do": "done", "outcome": _train(workspace, run, line, rank)})
     except Exception as error:
@@ -81,7 +81,7 @@ def main() -> int:
     return work()
 
 
-def _seen(workspace: Workspace, run_id: str, probe: str) -> RunDir:
+def seen(workspace: Workspace, run_id: str, probe: str) -> RunDir:
     """The run's folder, which has to be the driver's own and may be written to."""
     where = socket.gethostname()
     try:
@@ -101,7 +101,7 @@ def _seen(workspace: Workspace, run_id: str, probe: str) -> RunDir:
     return run
 
 
-def _require_data(workspace: Workspace, requested: RunSettings) -> None:
+def require_data(workspace: Workspace, requested: RunSettings) -> None:
     """Raise TsuzukuError if this machine does not see the data, which the driver's sees."""
     try:
         check_data_path(workspace, requested)
@@ -115,7 +115,7 @@ def _require_data(workspace: Workspace, requested: RunSettings) -> None:
 
 def _train(workspace: Workspace, run: RunDir, line: Line, rank: int) -> str:
     requested = RunSettings.model_validate(run.read_identity()["requested"])
-    _require_data(workspace, requested)
+    require_data(workspace, requested)
     where = requested.training.distributed
     home = Home(line, run, requested.language, silent=rank > 0)
     attempt = Attempt(

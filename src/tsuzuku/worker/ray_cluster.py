@@ -31,7 +31,7 @@ from tsuzuku.worker.torchrun import processors
 REACHED = 5.0
 """Seconds in which a cluster has to accept a connection."""
 
-CONNECTED = 30.0
+CONNECTED = 10.0
 """Seconds after which one that accepted it, but is none, is given up."""
 
 OBJECTS = 100 << 20
@@ -89,17 +89,18 @@ class Cluster:
         self._jobs: queue.Queue[tuple[Callable[[], Any], Future[Any]] | None] = queue.Queue()
         self._folder: Path | None = None
         self._lock: RunLock | None = None
-        self._guard: subprocess.Popen[str] | None = None
-        for name, value in SPARING.items() | (ALONE.items() if self.local else set()):
+        if address not in (None, "auto"):
+            _require_listening(address)
+        for name, value in {**SPARING, **(ALONE if self.local else {})}.items():
             os.environ.setdefault(name, value)
         if self.local:
             os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         self.ray: Any = _imported("ray")
         threading.Thread(target=self._work, name="ray", daemon=True).start()
+        self._guard = _guard()
         try:
             if address is None:
                 self._folder, self._lock = _own_folder()
-                self._guard = _guard()
                 self.goes_with_it(self._folder)
                 beginning = self.do(lambda: self._begin(gpus))
                 _imported("ray.train.torch")  # takes as long, and is needed next
@@ -175,8 +176,6 @@ class Cluster:
         )
 
     def _reach(self, address: str) -> None:
-        if address != "auto":
-            _require_listening(address)
         connecting = self.do(lambda: self.ray.init(address=address, **QUIET))
         try:
             connecting.result(CONNECTED)
