@@ -119,17 +119,6 @@ def test_whatever_is_killed_a_run_on_ray_ends_at_the_bits_of_torchrun(
     assert difference(store, calm, run) is None
 
 
-def test_a_local_cluster_without_room_is_refused_and_ends(
-    workspace: Workspace, store: Store
-) -> None:
-    before, kept = rays(), folders()
-    _, error = refused(workspace, store, *ON_RAY, "distributed.resources={cpu_that_is_not: 1}")
-    assert error["code"] == "too_few_devices"
-    assert "with {cpu_that_is_not: 1} a rank, and the cluster has room for" in error["message"]
-    assert rays() <= before
-    assert folders() <= kept
-
-
 # A cluster that is not there
 
 
@@ -145,16 +134,6 @@ def test_an_address_without_a_cluster_is_refused(address: str, code: str, words:
     with pytest.raises(WrongInput, match=re.escape(words)) as raised:
         Cluster(address, gpus=False)
     assert raised.value.code == code
-
-
-def test_what_listens_but_is_no_ray_is_given_up(workspace: Workspace, store: Store) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = f"127.0.0.1:{listener.getsockname()[1]}"
-        _, error = refused(workspace, store, *ON_RAY, f"distributed.address={address}")
-    assert error["code"] == "unreachable_cluster"
-    assert error["message"].startswith(
-        f"training.distributed.address: the Ray cluster at {address} cannot be reached: "
-    )
 
 
 def test_without_ray_a_run_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

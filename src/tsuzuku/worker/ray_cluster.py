@@ -31,7 +31,7 @@ from tsuzuku.worker.torchrun import processors
 REACHED = 5.0
 """Seconds in which a cluster has to accept a connection."""
 
-CONNECTED = 10.0
+CONNECTED = 20.0
 """Seconds after which one that accepted it, but is none, is given up."""
 
 OBJECTS = 100 << 20
