@@ -311,12 +311,11 @@ def test_a_run_outlives_its_server_and_then_a_machine(tmp_path: Path, machines: 
                 machines.lose()
                 until("the loss", lambda: store.last_event(run.run_id, "error"))
                 assert ended(store, run)["code"] == "rank_lost"
-                until("the next attempt", lambda: len(store.attempts(run.run_id)) == 2)
-                until("its start", lambda: store.attempts(run.run_id)[1].start_step)
-                begun = store.attempts(run.run_id)[1].start_step
+                until("the next attempt", lambda: len(store.attempts(run.run_id)) > 1)
+                until("its start", lambda: store.attempts(run.run_id)[-1].start_step)
+                begun = store.attempts(run.run_id)[-1].start_step
                 until("more steps", lambda: reached(begun + 10))
-                api(served.url, "/api/train/stop", {})
-                until("the end", lambda: not api(served.url, "/api/status")["is_training"])
+        # the server has been stopped, and then its worker killed
         steps = [step for step, _ in store.raw_points(run.run_id, "loss")]
     assert steps == list(range(1, len(steps) + 1)), "the curve has a gap"
     assert "2 ランクを求められていますが、場所があるのは 1 ランク分です" in said(run)

@@ -57,21 +57,23 @@ class OnRay:
         self._training = training
         self._fitting: Future[None] | None = None
         self._storage: Path | None = None
+        self._gone: set[str] = set()
         self.notes: list[tuple[str, str, dict[str, Any]]] = []
         require_fitting(training)
         where = training.distributed
         self._cluster = Cluster(where.address, gpus=training.device in ("auto", "cuda"))
         try:
             self._machines = self._cluster.machines()
-            self._resources = resources_of(training, self._machines)
-            self._places = self._placed(may_be_fewer=attempt.attempt > 1)
-            self.ranks = len(self._places)
             self.host = self._machines[0].address
+            self._resources = resources_of(training, self._machines)
+            self._places = self._settled(may_be_fewer=attempt.attempt > 1)
+            self.ranks = len(self._places)
+            if self.ranks < where.ranks:
+                fewer = {"ranks": self.ranks, "asked": where.ranks}
+                self.notes.append(("fewer_ranks", "warning", fewer))
             names = [machine.name for machine in self._places]
             where_to = ", ".join(f"{name}: {names.count(name)}" for name in dict.fromkeys(names))
             self.notes.append(("placing", "info", {"places": where_to}))
-            if not self._cluster.local:
-                self._compare_versions()
         except BaseException:
             self._cluster.close()
             raise
@@ -102,12 +104,25 @@ class OnRay:
         if self._storage is not None:
             shutil.rmtree(self._storage, ignore_errors=True)
 
+    def _settled(self, *, may_be_fewer: bool) -> list[Machine]:
+        """The machine of each rank, all of which answer and have the same versions."""
+        while True:
+            found = self._placed(may_be_fewer=may_be_fewer)
+            silent = set() if self._cluster.local else self._silent(found)
+            if not silent:
+                return found
+            if not may_be_fewer:
+                names = ", ".join(m.name for m in self._machines if m.node_id in silent)
+                raise TsuzukuError(f"A machine does not answer: {names}.", code="rank_lost")
+            self._gone |= silent  # lost, and Ray has not noticed yet
+
     def _placed(self, *, may_be_fewer: bool) -> list[Machine]:
         """The machine of each rank; raises WrongInput where they do not fit."""
         where = self._training.distributed
 
         def look() -> bool:
-            self._machines = self._cluster.machines()
+            found = self._cluster.machines()
+            self._machines = [m for m in found if m.node_id not in self._gone]
             return len(places(self._machines, self._resources, where)) == where.ranks
 
         could = places(self._machines, self._resources, where, free=False)
@@ -119,8 +134,6 @@ class OnRay:
             return found
         if not found or not may_be_fewer:
             raise self._too_few(free=True, code="devices_taken")
-        values = {"ranks": len(found), "asked": where.ranks}
-        self.notes.append(("fewer_ranks", "warning", values))
         return found
 
     def _too_few(self, *, free: bool, code: str) -> WrongInput:
@@ -141,8 +154,8 @@ class OnRay:
             code=code,
         )
 
-    def _compare_versions(self) -> None:
-        """Raise what stands against training on one of the machines, before anything is placed."""
+    def _silent(self, places: list[Machine]) -> set[str]:
+        """The machines that do not answer; raises WrongInput if one has other versions."""
         ray = self._cluster.ray
         affinity = importlib.import_module("ray.util.scheduling_strategies")
         looker = ray.remote(num_cpus=0, max_retries=0)(_looker())
@@ -150,8 +163,9 @@ class OnRay:
             looker.options(
                 scheduling_strategy=affinity.NodeAffinitySchedulingStrategy(node_id, soft=False)
             ).remote(): machine
-            for node_id, machine in {m.node_id: m for m in self._places}.items()
+            for node_id, machine in {m.node_id: m for m in places}.items()
         }
+        silent: set[str] = set()
         mine = {"tsuzuku": __version__, "torch": installed_torch()}
         mine["Python"] = platform.python_version()
         for answer, machine in asked.items():
@@ -159,10 +173,8 @@ class OnRay:
                 theirs = ray.get(answer, timeout=LOOKED)
             except Exception as error:
                 print(error, file=sys.stderr)
-                raise TsuzukuError(
-                    f"The machine {machine.name} ({machine.address}) does not answer.",
-                    code="rank_lost",
-                ) from None
+                silent.add(machine.node_id)
+                continue
             for name, version in mine.items():
                 if theirs[name] == version:
                     continue
@@ -173,6 +185,7 @@ class OnRay:
                     "Install the same versions on every machine.",
                     code="other_versions",
                 )
+        return silent
 
     def _threads(self) -> int:
         """Threads a rank: as under torchrun, and for one rank as without any launcher."""
