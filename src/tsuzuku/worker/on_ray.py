@@ -108,7 +108,7 @@ class OnRay:
         """The machine of each rank, all of which answer and have the same versions."""
         while True:
             found = self._placed(may_be_fewer=may_be_fewer)
-            silent = set() if self._cluster.local else self._silent(found)
+            silent: set[str] = set() if self._cluster.local else self._silent(found)
             if not silent:
                 return found
             if not may_be_fewer:
