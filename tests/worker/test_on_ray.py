@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,18 +48,23 @@ def until(what: str, true: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def rays() -> set[int]:
-    """Every living process that Ray has started."""
+def left(process: subprocess.Popen[bytes]) -> set[int]:
+    """What still lives of a worker that has ended: all that it started is of its session."""
     found: set[int] = set()
-    for process in psutil.process_iter(["cmdline", "status"]):
-        words = " ".join(process.info["cmdline"] or [])
-        if "ray::" in words or "/raylet" in words or "gcs_server" in words:
-            found.add(process.pid)
+    for other in psutil.process_iter():
+        with suppress(OSError, psutil.Error):
+            if os.getsid(other.pid) == process.pid and other.status() != psutil.STATUS_ZOMBIE:
+                found.add(other.pid)
     return found
 
 
-def folders() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob(f"{FOLDER}*"))
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where clusters of a run's own have theirs."""
+    made = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # a socket's name has to be short
+    monkeypatch.setenv("TMPDIR", str(made))
+    yield made
+    shutil.rmtree(made)
 
 
 def trained(run: RunDir, store: Store, process: subprocess.Popen[bytes], steps: int) -> bool:
@@ -67,8 +73,9 @@ def trained(run: RunDir, store: Store, process: subprocess.Popen[bytes], steps: 
     return event is not None and event.payload["global_step"] >= steps
 
 
-def placed(run: RunDir) -> list[dict[str, Any]]:
-    return json.loads(run.places.read_text(encoding="utf-8"))["ranks"]
+def note(run: RunDir) -> dict[str, Any]:
+    """Where the ranks are."""
+    return json.loads(run.places.read_text(encoding="utf-8"))
 
 
 def ended(store: Store, run: RunDir) -> dict[str, Any]:
@@ -88,32 +95,32 @@ def refused(workspace: Workspace, store: Store, *words: str) -> tuple[RunDir, di
 
 
 def test_whatever_is_killed_a_run_on_ray_ends_at_the_bits_of_torchrun(
-    workspace: Workspace, store: Store
+    workspace: Workspace, store: Store, folder: Path
 ) -> None:
-    before, kept = rays(), folders()
     calm = new_run(workspace, store, *TWO, "distributed.launcher=torchrun")
     assert launch.spawn(workspace, calm).wait(PATIENCE) == 0, said(calm)
 
     run = new_run(workspace, store, *ON_RAY)
     process = launch.spawn(workspace, run)
     until("steps", lambda: trained(run, store, process, 7))
-    os.kill(placed(run)[1]["pid"], signal.SIGKILL)
+    os.kill(note(run)["ranks"][1]["pid"], signal.SIGKILL)
     assert process.wait(PATIENCE) == 1
     assert ended(store, run)["code"] == "rank_lost"
-    until("nothing of Ray", lambda: rays() <= before)
-    assert folders() <= kept
+    until("nothing of Ray", lambda: not left(process))
+    assert not list(folder.glob(f"{FOLDER}*"))
 
     process = launch.spawn(workspace, resume(workspace, store, run.run_id))
+    until("its ranks", lambda: note(run)["attempt"] == 2 and len(note(run)["alive"]) == 2)
     until("more steps", lambda: trained(run, store, process, 30))
     process.kill()
     process.wait()
-    until("nothing of Ray", lambda: rays() <= before)
-    until("no folder", lambda: folders() <= kept)
+    until("nothing of Ray", lambda: not left(process))
+    until("no folder", lambda: not list(folder.glob(f"{FOLDER}*")))
 
     process = launch.spawn(workspace, resume(workspace, store, run.run_id))
     assert process.wait(PATIENCE) == 0, said(run)
-    assert rays() <= before
-    assert folders() <= kept
+    assert not left(process)
+    assert not list(folder.glob(f"{FOLDER}*"))
     assert not list(run.path.glob(".probe-*"))
     assert not (run.path / ".ray").exists()
     assert difference(store, calm, run) is None
