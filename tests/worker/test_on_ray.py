@@ -30,7 +30,7 @@ from tsuzuku.core.errors import TsuzukuError, WrongInput
 from tsuzuku.core.settings import DistributedSettings, RunSettings, TrainingSettings
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
-from tsuzuku.worker import rank
+from tsuzuku.worker import rank, ray_cluster
 from tsuzuku.worker.on_ray import places, require_fitting, resources_of
 from tsuzuku.worker.ray_cluster import FOLDER, Cluster, Machine
 
@@ -142,6 +142,14 @@ def test_an_address_without_a_cluster_is_refused(address: str, code: str, words:
     with pytest.raises(WrongInput, match=re.escape(words)) as raised:
         Cluster(address, gpus=False)
     assert raised.value.code == code
+
+
+def test_what_listens_but_is_no_ray_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_cluster, "REACHED", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(WrongInput, match=f"at {address} cannot be reached: nothing answers"):
+            Cluster(address, gpus=False)
 
 
 def test_without_ray_a_run_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

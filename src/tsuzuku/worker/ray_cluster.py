@@ -31,6 +31,9 @@ from tsuzuku.worker.torchrun import processors
 REACHED = 5.0
 """Seconds in which a cluster has to accept a connection."""
 
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+"""How HTTP/2, which a cluster speaks, begins; it is answered with a frame of the same type."""
+
 CONNECTED = 20.0
 """Seconds after which one that accepted it, but is none, is given up."""
 
@@ -259,9 +262,17 @@ def _require_listening(address: str) -> None:
             "machine belongs to.",
         )
     try:
-        socket.create_connection((match[1], int(match[2])), timeout=REACHED).close()
+        with socket.create_connection((match[1], int(match[2])), timeout=REACHED) as line:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return
+            line.sendall(HELLO)
+            answer = line.recv(9)
+    except TimeoutError:
+        raise _unreachable(address, f"nothing answers within {REACHED:.0f} s") from None
     except OSError as error:
         raise _unreachable(address, error.strerror or str(error)) from None
+    if answer[3:4] != HELLO[-6:-5]:
+        raise _unreachable(address, "what answers there is no Ray")
 
 
 def _unreachable(address: str, why: str) -> WrongInput:
