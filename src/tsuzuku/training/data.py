@@ -138,10 +138,8 @@ class EpochSampler:
 
     def dealt(self) -> list[int]:
         """The batches of an unshuffled pass that this rank measures; as many for every rank."""
-        count = len(self)
-        rounds = -(-(count - self.start) // self.ranks)
-        mine = (self.start + self.rank + r * self.ranks for r in range(rounds))
-        return [min(batch, count - 1) for batch in mine]
+        last = len(self) - 1
+        return [min(b, last) for b in range(self.start + self.rank, last + self.ranks, self.ranks)]
 
     def size_of(self, batch: int) -> int:
         """Samples in a batch, over all ranks."""
