@@ -145,6 +145,15 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{seconds} 秒待っても停止しないため、もう一度停止を求めます",
         "It has not stopped within {seconds} seconds and is asked again",
     ),
+    "placing": (
+        "Ray でランクを起動します（{places}）。数十秒かかることがあります",
+        "Ray starts the ranks ({places}), which may take half a minute",
+    ),
+    "fewer_ranks": (
+        "{asked} ランクを求められていますが、場所があるのは {ranks} ランク分です。"
+        "{ranks} ランクで学習を続けます",
+        "{asked} ranks are asked for and there is room for {ranks}; going on with {ranks}",
+    ),
     "restarting": (
         "{seconds} 秒後に自動で再開します（{count}/{bound} 回目）",
         "It is restarted in {seconds} seconds (restart {count} of {bound})",

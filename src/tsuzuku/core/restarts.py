@@ -22,6 +22,7 @@ POINTLESS = frozenset(
         "other_versions",
         "out_of_memory",
         "path_not_shared",
+        "ray_missing",
         "too_few_devices",
         "unknown_dataset",
         "unknown_model",

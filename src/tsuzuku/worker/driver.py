@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -37,6 +38,8 @@ class Engine(Protocol):
     host: str
     """The address under which the ranks reach this process."""
     ranks: int
+    notes: list[tuple[str, str, dict[str, Any]]]
+    """What is to be said before the ranks start: messages, their levels and values."""
 
     def start(self, environment: dict[str, str]) -> None: ...
     def ended(self) -> str | None:
@@ -71,7 +74,11 @@ class Driver:
     def drive(self) -> Literal["completed", "stopped"]:
         """Train with ranks to the end; raises what ended it otherwise."""
         self.leash = Leash(self.engine.host)
+        for message, level, values in self.engine.notes:
+            self.emit.say(message, level, **values)
         probe = self.run.path / f".probe-{self.leash.key[:8]}"
+        for left in self.run.path.glob(".probe-*"):  # of a driver that was killed
+            left.unlink(missing_ok=True)
         probe.touch()
         told = False
         try:
@@ -155,6 +162,7 @@ class Driver:
                         code="other_versions",
                     ),
                 )
+                self._failed_at = -math.inf  # at once: nothing is to be trained so
 
     def _on_event(self, rank: int, said: Tree) -> None:
         self.emit.event(said["type"], dict(said["payload"]), at=float(said["time"]))

@@ -21,8 +21,9 @@ import torch
 
 from tsuzuku import __version__
 from tsuzuku.core.checkpoint_files import CheckpointFile
-from tsuzuku.core.errors import NotFound, TsuzukuError
+from tsuzuku.core.errors import NotFound, TsuzukuError, WrongInput
 from tsuzuku.core.messages import Language, text
+from tsuzuku.core.resume import check_data_path
 from tsuzuku.core.schemas import Attempt, jsonable
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.workspace import RunDir, Workspace
@@ -56,7 +57,7 @@ def work() -> int:
     code = 0
     run: RunDir | None = None
     try:
-        run = _seen(workspace, task["run"], task["probe"])
+        run = seen(workspace, task["run"], task["probe"])
         _speak_into(run, rank)
         line.say({"do": "done", "outcome": _train(workspace, run, line, rank)})
     except Exception as error:
@@ -80,7 +81,7 @@ def main() -> int:
     return work()
 
 
-def _seen(workspace: Workspace, run_id: str, probe: str) -> RunDir:
+def seen(workspace: Workspace, run_id: str, probe: str) -> RunDir:
     """The run's folder, which has to be the driver's own and may be written to."""
     where = socket.gethostname()
     try:
@@ -100,15 +101,29 @@ def _seen(workspace: Workspace, run_id: str, probe: str) -> RunDir:
     return run
 
 
+def require_data(workspace: Workspace, requested: RunSettings) -> None:
+    """Raise TsuzukuError if this machine does not see the data, which the driver's sees."""
+    try:
+        check_data_path(workspace, requested)
+    except WrongInput as error:
+        raise TsuzukuError(
+            f"The machine {socket.gethostname()} does not see the data: {error.detail}",
+            "Every machine has to have the data at the same path.",
+            code="path_not_shared",
+        ) from None
+
+
 def _train(workspace: Workspace, run: RunDir, line: Line, rank: int) -> str:
     requested = RunSettings.model_validate(run.read_identity()["requested"])
+    require_data(workspace, requested)
     where = requested.training.distributed
     home = Home(line, run, requested.language, silent=rank > 0)
     attempt = Attempt(
         run_id=run.run_id, attempt=0, pid=os.getpid(), hostname=socket.gethostname(),
         started_at=time.time(), status="running",
     )  # fmt: skip
-    ranks = Ranks(rank, where.ranks)  # alone until they have met, but only the first writes
+    world = int(os.environ.get("WORLD_SIZE", where.ranks))  # fewer, where a machine was lost
+    ranks = Ranks(rank, world)  # alone until they have met, but only the first writes
     session = Session(
         workspace, run, home, home, lambda: line.stop_asked, attempt, home.began, requested, ranks
     )

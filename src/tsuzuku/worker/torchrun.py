@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 from tsuzuku.core.errors import WrongInput
 from tsuzuku.core.launch import worker_command, worker_environment
@@ -18,6 +19,7 @@ class Torchrun:
 
     def __init__(self, training: TrainingSettings) -> None:
         self.ranks = training.distributed.devices
+        self.notes: list[tuple[str, str, dict[str, Any]]] = []
         require_devices(training)
         self._agent: subprocess.Popen[bytes] | None = None
 
