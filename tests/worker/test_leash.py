@@ -42,7 +42,7 @@ def heard(leash: Leash, count: int) -> list[tuple[int, dict[str, Any]]]:
 def test_what_is_said_is_heard_in_its_order(leash: Leash) -> None:
     line, _ = connected(leash, rank=3)
     for number in range(2000):
-        line.say({"do": "event", "n": number})
+        line.send({"do": "event", "n": number})
     said = heard(leash, 2001)
     assert said[0] == (3, {"do": "hello", "rank": 3, "host": "here"})
     assert [words["n"] for _, words in said[1:]] == list(range(2000))

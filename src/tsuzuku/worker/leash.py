@@ -151,7 +151,7 @@ class Line:
         for work in (self._talk, self._listen):
             threading.Thread(target=work, name="leash", daemon=True).start()
 
-    def say(self, words: Tree) -> None:
+    def send(self, words: Tree) -> None:
         self._queue.append(words)
 
     def ask(self, words: Tree) -> Tree:
@@ -161,7 +161,7 @@ class Line:
             self._number += 1
             number = self._number
         self._answers[number] = answer
-        self.say({**words, "id": number})
+        self.send({**words, "id": number})
         self._wake.set()
         said = answer.get()
         if (error := said.get("error")) is not None:

@@ -59,11 +59,11 @@ def work() -> int:
     try:
         run = seen(workspace, task["run"], task["probe"])
         _speak_into(run, rank)
-        line.say({"do": "done", "outcome": _train(workspace, run, line, rank)})
+        line.send({"do": "done", "outcome": _train(workspace, run, line, rank)})
     except Exception as error:
         others = distributed.lost_the_others(error)
         failure = explained(error, run)
-        line.say({"do": "failed", "others": others, "error": leash.as_words(failure)})
+        line.send({"do": "failed", "others": others, "error": leash.as_words(failure)})
         code = failure.exit_code
         if not isinstance(error, TsuzukuError):
             print_traceback(error)
@@ -150,7 +150,7 @@ class Home:
     def event(self, kind: Any, payload: dict[str, Any]) -> None:
         if not self.silent:
             words = {"do": "event", "type": kind, "payload": jsonable(payload)}
-            self.line.say({**words, "time": time.time()})
+            self.line.send({**words, "time": time.time()})
 
     def say(self, message: str, /, level: str = "info", **values: Any) -> None:
         line = text(message, self.language, values)
@@ -188,7 +188,7 @@ class Home:
 
     def _tell(self, words: dict[str, Any]) -> None:
         if not self.silent:
-            self.line.say(words)
+            self.line.send(words)
 
 
 def _beat(session: Session, line: Line, ended: threading.Event) -> None:
@@ -203,7 +203,7 @@ def _beat(session: Session, line: Line, ended: threading.Event) -> None:
         }
         if session.device is not None and session.device.type == "cuda":
             words["device_memory"] = torch.cuda.max_memory_allocated(session.device)
-        line.say(words)
+        line.send(words)
 
 
 def _speak_into(run: RunDir, rank: int) -> None:
