@@ -74,7 +74,7 @@ def _measured(workspace: Workspace, run: RunDir, began: float) -> tuple[float, f
 
 def main() -> None:
     quick = options(__doc__).parse_args().quick
-    rounds, epochs = (1, 2) if quick else (5, 4)
+    rounds, epochs = (1, 2) if quick else (3, 4)
     found = ways()
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
     with tempfile.TemporaryDirectory(prefix="tsuzuku-launchers-") as folder:
