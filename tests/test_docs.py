@@ -38,6 +38,7 @@ TRANSLATED = [
             "checkpoints",
             "security",
             "server",
+            "ray",
             "events",
             "speech",
             "face",
