@@ -46,6 +46,7 @@ def button(page: Page, name: str) -> Locator:
 def choose(page: Page, label: str, value: str) -> None:
     box = sidebar(page).get_by_role("combobox", name=label)
     box.click()
+    box.fill(value)  # of many options only those that can be seen are there
     page.get_by_role("option", name=value, exact=True).click()
     settled(page)
 

@@ -97,7 +97,7 @@ def test_odd_memory_is_no_problem(path: Path) -> None:
 
 
 def test_a_failure_leaves_the_old_file(path: Path) -> None:
-    final_weights(torch.nn.Linear(1, 1), path, half=False, settings=SETTINGS)
+    final_weights(torch.nn.Linear(1, 1).state_dict(), path, half=False, settings=SETTINGS)
     before = path.read_bytes()
     model = torch.nn.Module()
     model.register_buffer("meta", torch.empty(3, device="meta"))

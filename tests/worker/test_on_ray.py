@@ -94,7 +94,8 @@ def refused(workspace: Workspace, store: Store, *words: str) -> tuple[RunDir, di
 # A cluster of the run's own
 
 
-@pytest.mark.timeout(600)  # Ray is started three times, and each of its processes loads torch
+@pytest.mark.soak  # Ray is started three times, and each of its processes loads torch
+@pytest.mark.timeout(600)
 def test_whatever_is_killed_a_run_on_ray_ends_at_the_bits_of_torchrun(
     workspace: Workspace, store: Store, folder: Path
 ) -> None:

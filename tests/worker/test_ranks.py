@@ -49,10 +49,10 @@ def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def ranks_of(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+def ranks_of(pid: int) -> list[psutil.Process]:
     """The ranks of a driver, in order."""
     found: dict[int, psutil.Process] = {}
-    for child in psutil.Process(process.pid).children(recursive=True):
+    for child in psutil.Process(pid).children(recursive=True):
         try:
             if child.cmdline()[-1:] == ["rank"] and "torch.distributed.run" not in child.cmdline():
                 found[int(child.environ()["RANK"])] = child
@@ -83,7 +83,7 @@ def test_stopped_and_killed_runs_end_at_the_same_bits(
     assert kept["ranks"] == 2
     for victims in ([1], [0, 1]):
         process = train_a_little(workspace, store, run)
-        ranks = ranks_of(process)
+        ranks = ranks_of(process.pid)
         for rank in victims:
             ranks[rank].kill()
         assert process.wait() == 1, said(run)
@@ -150,4 +150,4 @@ def test_what_is_wrong_is_said_in_one_sentence(workspace: Workspace, store: Stor
         assert record is not None
         assert sentence in record.message
         assert "Traceback" not in record.message
-    wait_until(lambda: not psutil.Process().children(recursive=True), 20)
+    wait_until(lambda: not ranks_of(os.getpid()), 20)

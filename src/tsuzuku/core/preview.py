@@ -288,7 +288,9 @@ class _Parts:
         if was != strategy:
             why = f"With {strategy} in the place of {was}, sums are made in another order."
             return _approximate("ranks", why)
-        return _exact("ranks", f"{'One' if now == 1 else now}, as before.")
+        if now == 1:
+            return _exact("ranks", "One, as before.")
+        return _exact("ranks", f"{now}, as before.")
 
     def _number_of_ranks(self) -> tuple[int, int]:
         """Of the checkpoint, and of what goes on from it."""

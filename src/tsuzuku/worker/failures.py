@@ -24,6 +24,10 @@ def explained(error: Exception, run: RunDir | None) -> TsuzukuError:
         ranks, at_once = training.distributed.ranks, training.device_batch_size
         hint = less_memory(run.run_id, training.batch_size, ranks, at_once)
         return TsuzukuError(text, hint, code="out_of_memory")
+    if isinstance(error, ConnectionError | EOFError) and any(
+        Path(file).name == "dataloader.py" for file, _ in _frames(error)
+    ):  # torch says more where it notices before it reads what is cut short
+        text = f"A DataLoader worker was killed while it sent a batch ({text})."
     for frame in reversed(_frames(error)):
         path = Path(frame[0])
         if run.source in path.parents:
