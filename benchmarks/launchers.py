@@ -13,30 +13,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import make_workspace, median_of, new_run, options, print_table
+from common import MODEL, make_workspace, median_of, new_run, options, print_table
 from tsuzuku.core import launch
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 
-MODEL = '''\
-"""A multilayer perceptron."""
-
-from torch import nn
-
-
-class Mlp(nn.Module):
-    def __init__(self, width=64):
-        super().__init__()
-        sizes = [64, width, width, 10]
-        layers = []
-        for a, b in zip(sizes, sizes[1:]):
-            layers += [nn.Linear(a, b), nn.ReLU()]
-        self.layers = nn.Sequential(*layers[:-1])
-
-    def forward(self, batch):
-        x, y = batch
-        return nn.functional.cross_entropy(self.layers(x), y)
-'''
+QUIET = MODEL.replace("from turns import step\n", "").replace("        step()\n", "")
+"""The common model, which here takes no turns with another process."""
 COMMON = ("model.width=1024", "dataset.count=12800", "batch_size=32", "validation_split=0",
           "log_interval=100", "device=cpu", "checkpoint.save_freq=1000")  # fmt: skip
 
@@ -78,7 +61,7 @@ def main() -> None:
     found = ways()
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in found}
     with tempfile.TemporaryDirectory(prefix="tsuzuku-launchers-") as folder:
-        workspace = make_workspace(Path(folder) / "workspace", MODEL)
+        workspace = make_workspace(Path(folder) / "workspace", QUIET)
         for _ in range(rounds):
             for name, words in found.items():
                 taken[name].append(trained(workspace, words, epochs))

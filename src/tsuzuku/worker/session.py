@@ -72,8 +72,8 @@ class Session:
     device: torch.device | None = None
 
     def train(self) -> Outcome:
-        prepared, device = self._prepare()
-        self.device = device
+        prepared = self._prepare()
+        self.device = device = prepared.device
         settings, data, model = prepared.settings, prepared.data, prepared.model
         emit, run, training = self.emit, self.run, settings.training
         self.ranks = ranks = distributed.join(training.distributed, device)
@@ -91,30 +91,7 @@ class Session:
         )
         if left := left_out(data.train):
             emit.say("left_out", "warning", count=len(left), rows=named(left))
-        steps = -(-len(train_sampler) // training.accumulate_grad_batches)
-        if frozen := freeze(model, training.freeze):
-            emit.say("frozen", count=len(frozen), names=some(frozen))
-        if ranks.sharded:
-            from tsuzuku.training import sharding
-
-            sharding.require_possible(training, bool(self.run.read_identity().get("origin")))
-            sharding.shard(model, ranks, device)
-        optimizer = make_optimizer(model, training)
-        state = TrainingState(
-            settings=settings,
-            device=device,
-            model=model,
-            optimizer=optimizer,
-            scheduler=make_scheduler(optimizer, training, steps),
-            scaler=torch.amp.GradScaler(device.type) if training.precision == "16" else None,
-            identity=self._identity(data, settings),
-            steps_per_epoch=steps,
-            ranks=ranks.world,
-            sharded=ranks.sharded,
-        )
-        emit.say(
-            "model_ready", params=sum(p.numel() for p in model.parameters()), device=str(device)
-        )
+        state = self._new_state(prepared, model, len(train_sampler))
         same_run = self._restore(state)
         writer = CheckpointWriter(emit.flush, self.keeping.saved, self.keeping.tidied)
         saving = Saving(state, run, writer, emit, self.stop_asked, ranks=ranks)
@@ -145,6 +122,38 @@ class Session:
             self._finish(state)
         return outcome
 
+    def _new_state(
+        self, prepared: _Prepared, model: torch.nn.Module, batches: int
+    ) -> TrainingState:
+        """Where a training of so many batches an epoch begins."""
+        settings, emit, ranks = prepared.settings, self.emit, self.ranks
+        training, device = settings.training, prepared.device
+        steps = -(-batches // training.accumulate_grad_batches)
+        if frozen := freeze(model, training.freeze):
+            emit.say("frozen", count=len(frozen), names=some(frozen))
+        if ranks.sharded:
+            from tsuzuku.training import sharding
+
+            sharding.require_possible(training, bool(self.run.read_identity().get("origin")))
+            sharding.shard(model, ranks, device)
+        optimizer = make_optimizer(model, training)
+        state = TrainingState(
+            settings=settings,
+            device=device,
+            model=model,
+            optimizer=optimizer,
+            scheduler=make_scheduler(optimizer, training, steps),
+            scaler=torch.amp.GradScaler(device.type) if training.precision == "16" else None,
+            identity=self._identity(prepared.data, settings),
+            steps_per_epoch=steps,
+            ranks=ranks.world,
+            sharded=ranks.sharded,
+        )
+        emit.say(
+            "model_ready", params=sum(p.numel() for p in model.parameters()), device=str(device)
+        )
+        return state
+
     def _finish(self, state: TrainingState) -> None:
         emit, run, training = self.emit, self.run, self.requested.training
         weights = state.model.state_dict()
@@ -163,7 +172,7 @@ class Session:
     def _stop_agreed(self) -> bool:
         return self.ranks.agreed(self.stop_asked())
 
-    def _prepare(self) -> tuple[_Prepared, torch.device]:
+    def _prepare(self) -> _Prepared:
         requested, emit = self.requested, self.emit
         training = requested.training
         if self.ranks.first and (swept := checkpoint_files.sweep(self.run)):
@@ -183,7 +192,7 @@ class Session:
         run_settings = requested.model_copy(update={"model": resolved, "dataset": data.settings})
         if self.ranks.first:
             write_settings(self.run, run_settings)
-        return _Prepared(run_settings, data, model), device
+        return _Prepared(run_settings, data, model, device)
 
     def _restore(self, state: TrainingState) -> bool:
         """Take over the run's newest good checkpoint, else its parent's; whether it was its own."""
@@ -309,6 +318,7 @@ class _Prepared:
     settings: RunSettings
     data: Data
     model: torch.nn.Module
+    device: torch.device
 
 
 def git_commit(folder: Path) -> str | None:
