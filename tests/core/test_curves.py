@@ -23,12 +23,12 @@ def database() -> sqlite3.Connection:
     db.executescript(curves.TABLES)
     # A neighbour on either side, whose points must never be seen.
     for other in (SERIES - 1, SERIES + 1):
-        curves.write(db, other, range(-40, 400), [1e9] * 440)
+        curves.write(db, range(-40, 400), {other: [1e9] * 440})
     return db
 
 
 def write(db: sqlite3.Connection, points: list[Point]) -> None:
-    curves.write(db, SERIES, [step for step, _ in points], [value for _, value in points])
+    curves.write(db, [step for step, _ in points], {SERIES: [value for _, value in points]})
 
 
 def tables(db: sqlite3.Connection) -> list[list[tuple[object, ...]]]:
@@ -217,4 +217,14 @@ def test_less_than_one_point_is_refused() -> None:
 
 def test_steps_and_values_must_be_as_many() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        curves.write(database(), SERIES, [1, 2], [0.5])
+        curves.write(database(), [1, 2], {SERIES: [0.5]})
+
+
+def test_series_written_together_are_as_if_each_were_written_alone() -> None:
+    steps = [1, 2, 17, 300, 5000, 70_000]
+    many = {100 + n: [float(n + i) if i % 4 else math.nan for i in range(6)] for n in range(1100)}
+    together, alone = database(), database()
+    curves.write(together, steps, many)
+    for series, values in many.items():
+        curves.write(alone, steps, {series: values})
+    assert tables(together) == tables(alone)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tsuzuku.core.errors import WrongInput
 from tsuzuku.core.schemas import Curve
@@ -34,17 +34,21 @@ CREATE TABLE rollups (
 _ROLL_UP_POINTS = """
 INSERT OR REPLACE INTO rollups
 SELECT series, 1, step >> 4, min(value), max(value), sum(value), count(value)
-FROM points WHERE series = ? AND step BETWEEN ? AND ? GROUP BY step >> 4
+FROM points WHERE series IN ({series}) AND step BETWEEN ? AND ? GROUP BY series, step >> 4
 """
 _ROLL_UP_BUCKETS = """
 INSERT OR REPLACE INTO rollups
 SELECT series, level + 1, bucket >> 4, min(min), max(max), sum(sum), sum(count)
-FROM rollups WHERE series = ? AND level = ? AND bucket BETWEEN ? AND ? GROUP BY bucket >> 4
+FROM rollups WHERE series IN ({series}) AND level = ? AND bucket BETWEEN ? AND ?
+GROUP BY series, bucket >> 4
 """
 
 # A statement costs about as much as reading a few dozen rows, so that buckets this near to
 # each other are recomputed together with what lies between them.
 _NEAR = 32
+
+# Nor are statements made for more series at once than SQLite takes numbers for.
+_TOGETHER = 500
 
 _RAW_ROWS = "FROM points WHERE series = ? AND step BETWEEN ? AND ?"
 _BUCKET_ROWS = "FROM rollups WHERE series = ? AND level = ? AND bucket BETWEEN ? AND ?"
@@ -55,26 +59,38 @@ _MERGED = 8
 
 
 def write(
-    db: sqlite3.Connection, series: int, steps: Sequence[int], values: Sequence[float | None]
+    db: sqlite3.Connection,
+    steps: Sequence[int],
+    values: Mapping[int, Sequence[float | None]],
 ) -> None:
-    """Add points and bring their roll-ups up to date; a step that is there is overwritten.
+    """Add what several series had at the same steps, and bring their roll-ups up to date.
 
-    A value that is not finite is stored as NULL: its step is there, it adds to no roll-up.
+    A step that is there is overwritten. A value that is not finite is stored as NULL: its step is
+    there, it adds to no roll-up.
     """
     db.executemany(
         "INSERT INTO points VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
         [
             (series, step, value if value is not None and math.isfinite(value) else None)
-            for step, value in zip(steps, values, strict=True)
+            for series, own in values.items()
+            for step, value in zip(steps, own, strict=True)
         ],
     )
+    everyone = list(values)
+    for some in (everyone[i : i + _TOGETHER] for i in range(0, len(everyone), _TOGETHER)):
+        _roll_up(db, steps, some)
+
+
+def _roll_up(db: sqlite3.Connection, steps: Sequence[int], series: list[int]) -> None:
+    places = ", ".join("?" * len(series))
+    points, buckets = (q.format(series=places) for q in (_ROLL_UP_POINTS, _ROLL_UP_BUCKETS))
     ranges = _ranges((bucket, bucket) for bucket in sorted({step >> 4 for step in steps}))
     for first, last in ranges:
-        db.execute(_ROLL_UP_POINTS, (series, first << 4, (last << 4) + 15))
+        db.execute(points, (*series, first << 4, (last << 4) + 15))
     for level in range(1, LEVELS):
         ranges = _ranges((first >> 4, last >> 4) for first, last in ranges)
         for first, last in ranges:
-            db.execute(_ROLL_UP_BUCKETS, (series, level, first << 4, (last << 4) + 15))
+            db.execute(buckets, (*series, level, first << 4, (last << 4) + 15))
 
 
 def _ranges(ascending: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

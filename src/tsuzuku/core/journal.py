@@ -8,20 +8,20 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tsuzuku.core.schemas import Event, jsonable
+from tsuzuku.core.schemas import Event
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir
 
+_line = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
 
 def write(run: RunDir, events: Sequence[Event], *, mend: bool = False) -> None:
-    """Append numbered events; with `mend`, first end a line that a crash has cut short.
+    """Append events as `Store.append` numbered them; with `mend`, first end a line that a crash
+    has cut short.
 
     Raises OSError.
     """
-    lines = [
-        json.dumps({**event.model_dump(), "payload": jsonable(event.payload)}, ensure_ascii=False)
-        for event in events
-    ]
+    lines = [_line(dict(event)) for event in events]
     with run.journal.open("a", encoding="utf-8") as journal:
         if mend:
             journal.write("\n" * _is_torn(run.journal))

@@ -43,8 +43,8 @@ def metrics_of(event: Event) -> tuple[int, dict[str, float]]:
 
 def points_of(
     events: Sequence[Event],
-) -> dict[tuple[str, str], tuple[list[int], list[float]]]:
-    """Steps and values that events report, by run and key."""
+) -> dict[tuple[int, ...], dict[tuple[str, str], list[float]]]:
+    """What events report: by the steps, and then by run and key, the values at them."""
     points: dict[tuple[str, str], tuple[list[int], list[float]]] = {}
     for event in events:
         if event.run_id is None:
@@ -54,7 +54,10 @@ def points_of(
             steps, values = points.setdefault((event.run_id, key), ([], []))
             steps.append(step)
             values.append(value)
-    return points
+    together: dict[tuple[int, ...], dict[tuple[str, str], list[float]]] = {}
+    for named, (steps, values) in points.items():
+        together.setdefault(tuple(steps), {})[named] = values
+    return together
 
 
 def reported(event: Event) -> dict[str, Any]:

@@ -119,6 +119,8 @@ def jsonable(value: Any) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, int):  # most of what is left in an event; it spares the questions below
+        return value
     if is_tree(value):
         return {jsonable(str(k)): jsonable(v) for k, v in value.items()}
     if is_list(value):

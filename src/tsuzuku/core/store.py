@@ -156,8 +156,9 @@ class Store(Tables):
                     for seq, event, text in zip(count(last + 1), events, texts, strict=False)
                 ],
             )
-            for (run_id, key), (steps, values) in points.items():
-                curves.write(db, self._series_id(db, run_id, key), steps, values)
+            for steps, series in points.items():
+                values = {self._series_id(db, *named): own for named, own in series.items()}
+                curves.write(db, steps, values)
             for run_id, fields in changes.items():
                 _set(db, run_id, fields)
             # with its run, so that nobody sees an ended run with an attempt that still runs
@@ -274,7 +275,7 @@ class Store(Tables):
         """Store many points of one metric at once; a step that is there is overwritten."""
         if steps:
             with self.writing() as db:
-                curves.write(db, self._series_id(db, run_id, key), steps, values)
+                curves.write(db, steps, {self._series_id(db, run_id, key): values})
 
     def raw_points(self, run_id: str, key: str) -> list[tuple[int, float | None]]:
         """All points of one metric, ascending; None stands for what was not finite."""
