@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -151,7 +153,7 @@ def test_the_optimizers_settings_arrive() -> None:
     for name, cls in (("AdamW", torch.optim.AdamW), ("Adam", torch.optim.Adam)):
         optimizer, _ = made(training.model_copy(update={"optimizer": name}))
         group = optimizer.param_groups[0]
-        assert type(optimizer) is cls
+        assert isinstance(optimizer, cls)
         assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.5, 0.6), 1e-5, 0.3)
     optimizer, _ = made(settings(optimizer="SGD", momentum=0.7, weight_decay=0.3))
     group = optimizer.param_groups[0]
@@ -197,3 +199,53 @@ def test_complex_parameters_do_not_break_the_choice_of_kernel() -> None:
     model = torch.nn.Module()
     model.w = torch.nn.Parameter(torch.zeros(3, dtype=torch.complex64))
     assert make_optimizer(model, settings()).param_groups[0]["fused"] is False
+
+
+@pytest.mark.parametrize("name", ["AdamW", "Adam", "SGD"])
+def test_it_is_torchs_own_optimizer_to_the_bit_hooks_and_state_included(name: str) -> None:
+    def trained(optimizer_of: Any) -> tuple[Any, list[str]]:
+        torch.manual_seed(0)
+        model = torch.nn.Linear(5, 3)
+        optimizer = optimizer_of(model)
+        called: list[str] = []
+        optimizer.register_step_pre_hook(lambda *_: called.append("before"))
+        optimizer.register_step_post_hook(lambda *_: called.append("after"))
+        for _ in range(5):
+            optimizer.zero_grad(set_to_none=True)
+            model(torch.randn(4, 5)).pow(2).mean().backward()
+            optimizer.step()
+        optimizer.load_state_dict(optimizer.state_dict())
+        return (model.state_dict(), optimizer.state_dict()["state"]), called
+
+    training = settings(optimizer=name)
+    common = {"lr": LR, "weight_decay": training.weight_decay, "fused": True}
+    more = {"momentum": training.momentum} if name == "SGD" else {"betas": training.betas}
+    theirs = trained(lambda m: getattr(torch.optim, name)(m.parameters(), **common, **more))
+    mine = trained(lambda m: make_optimizer(m, training))
+    torch.testing.assert_close(mine[0], theirs[0], rtol=0, atol=0)
+    assert mine[1] == theirs[1] == ["before", "after"] * 5
+
+
+def test_a_step_does_not_load_the_compiler() -> None:
+    script = """
+import sys, torch
+from tsuzuku.core.settings import TrainingSettings
+from tsuzuku.training.optim import make_optimizer, make_scheduler
+from tsuzuku.training.setup import make_deterministic
+make_deterministic(True)
+assert torch.are_deterministic_algorithms_enabled()
+assert torch.is_deterministic_algorithms_warn_only_enabled()
+model = torch.nn.Linear(3, 2)
+training = TrainingSettings(scheduler="cosine")
+optimizer = make_optimizer(model, training)
+scheduler = make_scheduler(optimizer, training, 5)
+model(torch.ones(1, 3)).sum().backward()
+torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+optimizer.step()
+optimizer.zero_grad()
+scheduler.step()
+optimizer.load_state_dict(optimizer.state_dict())
+print([name for name in sys.modules if name in ("torch._dynamo", "sympy")])
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (run.stdout, run.stderr) == ("[]\n", "")

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from tsuzuku.core.errors import WrongInput
 from tsuzuku.core.settings import TrainingSettings
+
+Kind = TypeVar("Kind", bound=torch.optim.Optimizer)
+_MET_BY_THE_COMPILER = ("step", "zero_grad", "state_dict", "load_state_dict", "add_param_group")
+
+
+def _plain(cls: type[Kind]) -> type[Kind]:
+    """`cls` without what torch puts around its methods for those who compile an optimizer.
+
+    That loads the compiler at the first step, which takes a second, every time that a training
+    begins or goes on. The arithmetic is the same.
+    """
+    own: dict[str, Any] = {
+        name: inspect.unwrap(getattr(cls, name)) for name in _MET_BY_THE_COMPILER
+    }
+    # the wrapper that is gone did this, too
+    own["step"] = torch.no_grad()(own["step"])
+    return cast(type[Kind], type(cls.__name__, (cls,), own))
+
+
+_AdamW, _Adam, _SGD = _plain(torch.optim.AdamW), _plain(torch.optim.Adam), _plain(torch.optim.SGD)
 
 
 def make_optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -29,8 +50,8 @@ def make_optimizer(model: torch.nn.Module, settings: TrainingSettings) -> torch.
         "fused": fused,
     }
     if settings.optimizer == "SGD":
-        return torch.optim.SGD(parameters, momentum=settings.momentum, **common)
-    cls = torch.optim.AdamW if settings.optimizer == "AdamW" else torch.optim.Adam
+        return _SGD(parameters, momentum=settings.momentum, **common)
+    cls = _AdamW if settings.optimizer == "AdamW" else _Adam
     return cls(parameters, betas=settings.betas, eps=settings.eps, **common)
 
 

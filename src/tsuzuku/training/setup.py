@@ -73,7 +73,8 @@ def choose_device(name: str) -> torch.device:
 
 def make_deterministic(wanted: bool) -> None:
     """Ask torch for deterministic kernels; where it has none it warns and goes on."""
-    torch.use_deterministic_algorithms(wanted, warn_only=True)
+    # use_deterministic_algorithms says it to the compiler too, which takes a second to load
+    torch.set_deterministic_debug_mode("warn" if wanted else "default")
     # filling fresh memory would cost a pass over every activation and guard against nothing here
     torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
     torch.backends.cudnn.benchmark = not wanted
