@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +50,9 @@ SETTINGS = {
 }
 
 
+PAGES = "tsuzuku.dashboard"
+
+
 class Dashboard:
     """An ASGI application that is there at once and loads Streamlit beside the server's start.
 
@@ -63,6 +67,7 @@ class Dashboard:
         self._headers: Headers = []
         self._index = ""
         self._app: asyncio.Task[ASGIApp] | None = None
+        self._ready: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
         self._app = asyncio.create_task(self._start())
@@ -76,6 +81,8 @@ class Dashboard:
     ) -> None:
         if self._app is not None:
             await asyncio.wait([self._app])
+        if self._ready is not None:
+            await asyncio.wait([self._ready])
         await self._exits.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,6 +90,9 @@ class Dashboard:
             raise RuntimeError("The dashboard serves only while the server's lifespan lasts.")
         app = await asyncio.shield(self._app)
         if scope["type"] == "http":
+            if self._ready is None:
+                # what the page is made with loads while the first browser takes its time
+                self._ready = asyncio.ensure_future(asyncio.to_thread(_load_the_script))
             send = with_index(scope, with_page_headers(send, self._headers), self._index)
         await app(scope, receive, send)
 
@@ -159,9 +169,17 @@ def _into_our_log(logger: logging.Logger) -> None:
     logger.setLevel(logging.WARNING if quiet else logging.NOTSET)
 
 
+def _load_the_script() -> None:
+    """Import what every visit runs, which does nothing by that."""
+    try:
+        import_module(f"{PAGES}.app")
+    except Exception:  # whoever visits is told
+        log.exception("The dashboard could not be loaded.")
+
+
 def script() -> Path:
-    """The file that Streamlit runs for every visit. It is found, not imported."""
-    spec = find_spec("tsuzuku.dashboard")
+    """The file that Streamlit runs for every visit."""
+    spec = find_spec(PAGES)
     if spec is None or spec.origin is None:
         raise RuntimeError("This installation has no dashboard.")
     return Path(spec.origin).with_name("app.py")
