@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from tsuzuku.core.errors import TsuzukuError, WrongInput
 from tsuzuku.core.settings import DistributedSettings, RunSettings, TrainingSettings
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
-from tsuzuku.worker import rank, ray_cluster
+from tsuzuku.worker import rank, ray_cluster, shared_paths
 from tsuzuku.worker.on_ray import places, require_fitting, resources_of
 from tsuzuku.worker.ray_cluster import FOLDER, Cluster, Machine
 
@@ -85,9 +85,11 @@ def ended(store: Store, run: RunDir) -> dict[str, Any]:
     return event.payload
 
 
-def refused(workspace: Workspace, store: Store, *words: str) -> tuple[RunDir, dict[str, Any]]:
+def refused(
+    workspace: Workspace, store: Store, *words: str, code: int = 2
+) -> tuple[RunDir, dict[str, Any]]:
     run = new_run(workspace, store, *words)
-    assert launch.spawn(workspace, run).wait(PATIENCE) == 2, said(run)
+    assert launch.spawn(workspace, run).wait(PATIENCE) == code, said(run)
     return run, ended(store, run)
 
 
@@ -165,10 +167,17 @@ def test_what_no_cluster_can_do_is_refused_before_one_is_looked_for() -> None:
     for where, words in (
         ({"nodes": 2}, "nodes: 2 machines are asked for"),
         ({"resources": {"CPU": 0}}, "resources: a rank has to ask for something"),
+        ({"devices": 30}, "30 ranks on each of 1 machine are asked for, with {CPU: 1} a rank"),
+        ({"resources": {"CPU": 999}}, "1 rank on each of 1 machine is asked for, with {CPU: 999}"),
     ):
         settings = DistributedSettings.model_validate({"launcher": "ray", **where})
         with pytest.raises(WrongInput, match=words):
-            require_fitting(TrainingSettings(distributed=settings))
+            require_fitting(TrainingSettings(device="cpu", distributed=settings))
+    # what a machine has beside processors is known to the cluster alone
+    others = DistributedSettings(launcher="ray", devices=30, resources={"GPU": 1, "CPU": 1})
+    require_fitting(TrainingSettings(distributed=others))
+    elsewhere = DistributedSettings(launcher="ray", devices=30, address="auto")
+    require_fitting(TrainingSettings(device="cpu", distributed=elsewhere))
 
 
 # Who goes where
@@ -225,11 +234,33 @@ def test_a_machine_that_does_not_see_the_run_or_its_data_is_named(
     requested = RunSettings.model_validate(run.read_identity()["requested"])
     requested.dataset["path"] = "data/nowhere"
     with pytest.raises(TsuzukuError, match=f"{host} does not see the data: datasets") as raised:
-        rank.require_data(workspace, requested)
+        shared_paths.require_data(workspace, requested, host)
     assert raised.value.code == "path_not_shared"
 
 
 # A cluster that is there
+
+
+A_NODE = """
+import sys
+from ray._private import node, parameter
+node = node.Node(
+    parameter.RayParams(
+        gcs_address=sys.argv[1],
+        redis_address=sys.argv[1],
+        node_ip_address="127.0.0.1",
+        node_manager_port=0,
+        num_cpus=1,
+        object_store_memory=100 << 20,
+        include_log_monitor=False,
+    ),
+    head=False,
+    shutdown_at_exit=True,
+    spawn_reaper=True,
+)
+sys.stdin.read()
+"""
+"""Joins a cluster as `ray start` would, which takes no loopback for an address."""
 
 
 class Machines:
@@ -247,6 +278,26 @@ class Machines:
     def lose(self) -> None:
         """One of them, with all that runs on it, without a word."""
         self.cluster.remove_node(self.other, allow_graceful=False)
+
+    @contextmanager
+    def another_that_does_not_see(self, path: Path) -> Iterator[None]:
+        """A third machine, on which an empty folder is in the place of that one."""
+        script = f"mount -t tmpfs none '{path}' && exec '{sys.executable}' -c '{A_NODE}' $0"
+        command = ["unshare", "--mount", "sh", "-c", script, self.cluster.address]
+        third = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            until("a third machine", lambda: third.poll() is not None or len(self.nodes()) == 3)
+            assert third.poll() is None
+            yield
+        finally:
+            third.communicate()
+            until("its end", lambda: len(self.nodes()) == 2)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Those that are alive."""
+        return [node for node in self.cluster.global_state.node_table() if node["Alive"]]
 
     def actors(self) -> list[str]:
         """What lives in the cluster, but Ray's own coordinator of autoscaling."""
@@ -286,6 +337,25 @@ def test_more_ranks_than_a_cluster_has_room_for_are_refused_at_once(
         "training.distributed: 2 ranks on each of 2 machines are asked for, with {CPU: 1} a rank, "
         f"and the cluster has room for {host} 1, {host} 1."
     )
+    assert not run.places.exists()
+
+
+def test_a_machine_that_does_not_see_a_path_is_named_before_anything_is_placed(
+    workspace: Workspace, store: Store, machines: Machines
+) -> None:
+    disk = workspace.root / "disk"
+    (disk / "data").mkdir(parents=True)
+    words = [*machines.words, "distributed.nodes=3", f"dataset.path={disk / 'data'}"]
+    with machines.another_that_does_not_see(disk):
+        run, error = refused(workspace, store, *words, code=1)
+    host = socket.gethostname()
+    assert error["message"].startswith(f"The machine {host} does not see the data: datasets.")
+    assert error["code"] == "path_not_shared"
+    assert not run.places.exists()
+    with machines.another_that_does_not_see(workspace.outputs):
+        run, error = refused(workspace, store, *machines.words, "distributed.nodes=3", code=1)
+    said = f"The machine {host} does not see the folder of this run in {workspace.outputs}."
+    assert error["message"].startswith(said)
     assert not run.places.exists()
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from tsuzuku.core.schemas import Attempt
 from tsuzuku.core.settings import RunSettings
+from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.worker.driver import Engine
 
 
-def engine_for(settings: RunSettings, attempt: Attempt) -> Engine:
+def engine_for(
+    workspace: Workspace, run: RunDir, settings: RunSettings, attempt: Attempt
+) -> Engine:
     """The engine that the settings name; raises WrongInput where it cannot do what is asked for."""
     if settings.training.distributed.launcher == "torchrun":
         from tsuzuku.worker.torchrun import Torchrun
@@ -15,4 +18,4 @@ def engine_for(settings: RunSettings, attempt: Attempt) -> Engine:
         return Torchrun(settings.training)
     from tsuzuku.worker.on_ray import OnRay
 
-    return OnRay(settings, attempt)
+    return OnRay(workspace, run, settings, attempt)

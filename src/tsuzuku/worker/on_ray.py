@@ -25,10 +25,10 @@ from tsuzuku.core.errors import TsuzukuError, WrongInput
 from tsuzuku.core.launch import worker_environment
 from tsuzuku.core.proofs import installed_torch
 from tsuzuku.core.schemas import Attempt
-from tsuzuku.core.settings import RunSettings, TrainingSettings
-from tsuzuku.core.workspace import Workspace
+from tsuzuku.core.settings import DistributedSettings, RunSettings, TrainingSettings
+from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.training.distributed import PATIENCE
-from tsuzuku.worker import leash
+from tsuzuku.worker import leash, shared_paths
 from tsuzuku.worker.ray_cluster import Cluster, Machine, wait_for
 from tsuzuku.worker.torchrun import processors
 
@@ -45,6 +45,9 @@ PASSED_ON = ("CUBLAS_", "GLOO_", "GOMP_", "MKL_", "NCCL_", "PYTHONUNBUFFERED", "
 """Of the driver's environment, what every rank has to have alike for the same bits, and for how
 they reach each other."""
 
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd")
+"""Where one of these is, a machine has GPUs that torch trains on."""
+
 STORAGE = ".ray"
 """In the run's folder, which all machines see: what Ray Train writes down, while it goes on."""
 
@@ -52,8 +55,12 @@ STORAGE = ".ray"
 class OnRay:
     """See `Engine`."""
 
-    def __init__(self, settings: RunSettings, attempt: Attempt) -> None:
+    def __init__(
+        self, workspace: Workspace, run: RunDir, settings: RunSettings, attempt: Attempt
+    ) -> None:
         training = settings.training
+        self._workspace, self._settings = workspace, settings
+        self._needed = shared_paths.needed(workspace, run, settings)
         self._training = training
         self._fitting: Future[None] | None = None
         self._storage: Path | None = None
@@ -127,42 +134,25 @@ class OnRay:
 
         could = places(self._machines, self._resources, where, free=False)
         if len(could) < where.ranks and not may_be_fewer:
-            raise self._too_few(free=False, code="too_few_devices")
+            raise too_few(where, self._resources, self._machines, free=False)
         wait_for(look, FREED)
         found = places(self._machines, self._resources, where)
         if len(found) == where.ranks:
             return found
         if not found or not may_be_fewer:
-            raise self._too_few(free=True, code="devices_taken")
+            raise too_few(where, self._resources, self._machines, free=True)
         return found
 
-    def _too_few(self, *, free: bool, code: str) -> WrongInput:
-        where = self._training.distributed
-        each = ", ".join(f"{kind}: {much:g}" for kind, much in self._resources.items())
-        rooms = ", ".join(
-            f"{machine.name} {machine.room(self._resources, free=free)}"
-            for machine in self._machines
-        )
-        has = "has free room for" if free else "has room for"
-        return WrongInput(
-            f"training.distributed: {_count(where.devices, 'rank')} on each of "
-            f"{_count(where.nodes, 'machine')} {'is' if where.ranks == 1 else 'are'} asked for, "
-            f"with {{{each}}} a rank, and the cluster {has} {rooms or 'none'}.",
-            "Ask for less (devices, nodes, resources), or add machines to the cluster."
-            if not free
-            else "Wait until others have ended, or ask for less.",
-            code=code,
-        )
-
     def _silent(self, places: list[Machine]) -> set[str]:
-        """The machines that do not answer; raises WrongInput if one has other versions."""
+        """The machines that do not answer; raises WrongInput if one has other versions, and
+        TsuzukuError if one does not see the run or its data."""
         ray = self._cluster.ray
         affinity = importlib.import_module("ray.util.scheduling_strategies")
         looker = ray.remote(num_cpus=0, max_retries=0)(_looker())
         asked = {
             looker.options(
                 scheduling_strategy=affinity.NodeAffinitySchedulingStrategy(node_id, soft=False)
-            ).remote(): machine
+            ).remote([str(path) for path in self._needed]): machine
             for node_id, machine in {m.node_id: m for m in places}.items()
         }
         silent: set[str] = set()
@@ -170,7 +160,7 @@ class OnRay:
         mine["Python"] = platform.python_version()
         for answer, machine in asked.items():
             try:
-                theirs = ray.get(answer, timeout=LOOKED)
+                theirs, seen = ray.get(answer, timeout=LOOKED)
             except Exception as error:
                 print(error, file=sys.stderr)
                 silent.add(machine.node_id)
@@ -185,6 +175,7 @@ class OnRay:
                     "Install the same versions on every machine.",
                     code="other_versions",
                 )
+            shared_paths.require_seen(seen, machine.name, self._workspace, self._settings)
         return silent
 
     def _threads(self) -> int:
@@ -246,6 +237,43 @@ def require_fitting(training: TrainingSettings) -> None:
             "Name a cluster by training.distributed.address.",
             code="too_few_devices",
         )
+    if where.address is None:
+        _require_room_here(training)
+
+
+def _require_room_here(training: TrainingSettings) -> None:
+    """Raise WrongInput where this machine has too few processors: to start a cluster takes long.
+
+    What it has of anything else, the cluster says.
+    """
+    has_gpus = any(Path(path).exists() for path in DRIVERS)
+    if training.device == "auto" and has_gpus and not training.distributed.resources:
+        return
+    here = {"CPU": float(processors())}
+    machine = Machine("", socket.gethostname(), "127.0.0.1", here, here)
+    resources = resources_of(training, [machine])
+    if resources.keys() != {"CPU"}:
+        return
+    if len(places([machine], resources, training.distributed)) < training.distributed.ranks:
+        raise too_few(training.distributed, resources, [machine], free=False)
+
+
+def too_few(
+    where: DistributedSettings, resources: dict[str, float], machines: list[Machine], *, free: bool
+) -> WrongInput:
+    """That there is no room, or no `free` one, for the ranks that are asked for."""
+    each = ", ".join(f"{kind}: {much:g}" for kind, much in resources.items())
+    rooms = ", ".join(f"{one.name} {one.room(resources, free=free)}" for one in machines)
+    has = "has free room for" if free else "has room for"
+    return WrongInput(
+        f"training.distributed: {_count(where.devices, 'rank')} on each of "
+        f"{_count(where.nodes, 'machine')} {'is' if where.ranks == 1 else 'are'} asked for, "
+        f"with {{{each}}} a rank, and the cluster {has} {rooms or 'none'}.",
+        "Wait until others have ended, or ask for less."
+        if free
+        else "Ask for less (devices, nodes, resources), or add machines to the cluster.",
+        code="devices_taken" if free else "too_few_devices",
+    )
 
 
 def resources_of(training: TrainingSettings, machines: list[Machine]) -> dict[str, float]:
@@ -299,11 +327,13 @@ def _trainer_of(torch: Any) -> Any:
 
 
 def _looker() -> Any:
-    """What says what is installed on a machine; sent as it is, since tsuzuku may not be there."""
+    """What says what is installed on a machine, and which of the paths are there; sent as it is,
+    since tsuzuku may not be there."""
 
-    def look() -> dict[str, str]:
+    def look(paths: list[str]) -> tuple[dict[str, str], dict[str, bool]]:
         import importlib.metadata
         import platform
+        from pathlib import Path
 
         def installed(name: str) -> str:
             try:
@@ -318,7 +348,7 @@ def _looker() -> Any:
             found["tsuzuku"] = theirs.__version__
         except ImportError:
             pass
-        return found
+        return found, {path: Path(path).exists() for path in paths}
 
     return look
 

@@ -21,9 +21,8 @@ import torch
 
 from tsuzuku import __version__
 from tsuzuku.core.checkpoint_files import CheckpointFile
-from tsuzuku.core.errors import NotFound, TsuzukuError, WrongInput
+from tsuzuku.core.errors import NotFound, TsuzukuError
 from tsuzuku.core.messages import Language, text
-from tsuzuku.core.resume import check_data_path
 from tsuzuku.core.schemas import Attempt, jsonable
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.workspace import RunDir, Workspace
@@ -33,6 +32,7 @@ from tsuzuku.worker import leash
 from tsuzuku.worker.failures import explained, print_traceback
 from tsuzuku.worker.leash import Line
 from tsuzuku.worker.session import Session
+from tsuzuku.worker.shared_paths import require_data, run_not_seen
 
 BEAT = 1.0
 """Seconds between two words on how a rank is."""
@@ -89,11 +89,7 @@ def seen(workspace: Workspace, run_id: str, probe: str) -> RunDir:
     except NotFound:
         run = None
     if run is None or not (run.path / probe).exists():
-        raise TsuzukuError(
-            f"The machine {where} does not see the folder of this run in {workspace.outputs}.",
-            "Every machine has to have the workspace at the same path of a shared file system.",
-            code="path_not_shared",
-        )
+        raise run_not_seen(where, workspace)
     if not os.access(run.checkpoints, os.W_OK):
         raise TsuzukuError(
             f"The machine {where} may not write into {run.checkpoints}.", code="path_not_shared"
@@ -101,21 +97,9 @@ def seen(workspace: Workspace, run_id: str, probe: str) -> RunDir:
     return run
 
 
-def require_data(workspace: Workspace, requested: RunSettings) -> None:
-    """Raise TsuzukuError if this machine does not see the data, which the driver's sees."""
-    try:
-        check_data_path(workspace, requested)
-    except WrongInput as error:
-        raise TsuzukuError(
-            f"The machine {socket.gethostname()} does not see the data: {error.detail}",
-            "Every machine has to have the data at the same path.",
-            code="path_not_shared",
-        ) from None
-
-
 def _train(workspace: Workspace, run: RunDir, line: Line, rank: int) -> str:
     requested = RunSettings.model_validate(run.read_identity()["requested"])
-    require_data(workspace, requested)
+    require_data(workspace, requested, socket.gethostname())
     where = requested.training.distributed
     home = Home(line, run, requested.language, silent=rank > 0)
     attempt = Attempt(

@@ -58,7 +58,7 @@ def train(workspace: Workspace, run_id: str, stop: Stop, lock: RunLock | None = 
 
                 ended = Driver(
                     *(workspace, run, requested, emit, keeping, stop, attempt, began),
-                    engine_for(requested, attempt),
+                    engine_for(workspace, run, requested, attempt),
                 ).drive()
             code = 128 + stop.number if ended == "stopped" else 0
             emit.say(ended)
