@@ -40,6 +40,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
+@pytest.fixture(autouse=True)
+def own_main() -> Iterator[None]:
+    """Streamlit makes the script that it runs the main module, and loader processes that another
+    test starts would run it, too."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[Workspace]:
     """A workspace with `models/tiny.py`, `datasets/noise.py` and a `config.yaml`."""
