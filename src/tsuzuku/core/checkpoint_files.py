@@ -2,7 +2,8 @@
 
 A checkpoint is there or not there. It is written under a temporary name, made durable, and
 renamed after its sidecar; so a file under its final name is whole and has its sidecar. Nothing
-here opens the file as torch would; that is what the sidecar is for.
+here opens the file as torch would; that is what the sidecar is for. The parts of a checkpoint that
+was saved by several ranks (see `parts`) go wherever it goes.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tsuzuku.core import parts
 from tsuzuku.core.errors import CorruptCheckpoint, TsuzukuError
 from tsuzuku.core.schemas import jsonable
 from tsuzuku.core.shortages import says_nothing_of_the_file
@@ -124,6 +127,17 @@ def in_folder(folder: Path) -> tuple[list[CheckpointFile], list[Path]]:
     return sorted(good, key=lambda c: c.position), odd
 
 
+def bests(folder: Path) -> list[Path]:
+    """The `best` copies in a folder that have a good sidecar."""
+    found: list[Path] = []
+    for path in sorted(folder.glob("*")):
+        if path.suffix in SUFFIXES and not path.is_symlink() and not path.name.startswith("."):
+            with contextlib.suppress(CorruptCheckpoint):
+                if read(path).info.get("role") == "best":
+                    found.append(path)
+    return found
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
@@ -144,11 +158,11 @@ def check(checkpoint: CheckpointFile) -> None:
 
 def _check(checkpoint: CheckpointFile) -> None:
     try:
-        size = checkpoint.path.stat().st_size
-        if size != checkpoint.info["size"]:
+        size, right = checkpoint.path.stat().st_size, parts.file_size(checkpoint.info)
+        if size != right:
             raise CorruptCheckpoint(
-                f"{checkpoint.name} has {size:,} bytes and should have "
-                f"{checkpoint.info['size']:,}: it was cut or overwritten."
+                f"{checkpoint.name} has {size:,} bytes and should have {right:,}: it was cut or "
+                "overwritten."
             )
         digest = sha256_of(checkpoint.path)
     except OSError as error:
@@ -156,42 +170,54 @@ def _check(checkpoint: CheckpointFile) -> None:
         raise kind(f"{checkpoint.name} cannot be read: {error.strerror or error}.") from None
     if digest != checkpoint.info["sha256"]:
         raise CorruptCheckpoint(f"{checkpoint.name} was altered: its SHA-256 is not the saved one.")
+    try:
+        parts.check(checkpoint.path, checkpoint.info)
+    except OSError as error:
+        kind = TsuzukuError if says_nothing_of_the_file(error) else CorruptCheckpoint
+        said = error.strerror or error
+        raise kind(f"The parts of {checkpoint.name} cannot be read: {said}.") from None
 
 
-def exchange(checkpoint: CheckpointFile, **facts: Any) -> CheckpointFile:
+def exchange(checkpoint: CheckpointFile, draft: Path | None = None, **facts: Any) -> CheckpointFile:
     """Let the finished and fsynced temporary file take the checkpoint's place; `facts` are its
-    `size` and `sha256`, and what else changes in the sidecar."""
-    return _replace(checkpoint.path, {**checkpoint.info, **facts})
+    `size` and `sha256`, and what else changes in the sidecar, where None takes something out.
+    `draft`: that file, where it has another name than `temporary`'s."""
+    info = {**checkpoint.info, **facts}
+    return _replace(checkpoint.path, {k: v for k, v in info.items() if v is not None}, draft)
 
 
-def _replace(path: Path, info: Mapping[str, Any]) -> CheckpointFile:
+def _replace(path: Path, info: Mapping[str, Any], draft: Path | None = None) -> CheckpointFile:
     """Let the finished and fsynced temporary file take a name that is taken, or not yet.
 
     At every moment the file that has the name is whole and its sidecar is about it: for as long
     as nobody knows which of the two files that is, the sidecar is about both.
     """
+    draft = draft or temporary(path)
     try:
         old = read(path).info
     except CorruptCheckpoint:
         write_sidecar(path, info)  # without a file it is swept
-        temporary(path).replace(path)
+        draft.replace(path)
     else:
-        inode = temporary(path).stat().st_ino
+        inode = draft.stat().st_ino
         write_sidecar(path, {**old, NEXT: {"inode": inode, "info": dict(info)}})
         sync_folder(path.parent)
-        temporary(path).replace(path)
+        draft.replace(path)
         write_sidecar(path, info)
     sync_folder(path.parent)
     return CheckpointFile(path, info)
 
 
-def publish(path: Path, info: Mapping[str, Any]) -> CheckpointFile:
+def publish(path: Path, info: Mapping[str, Any], folder: Path | None = None) -> CheckpointFile:
     """Give the finished and fsynced temporary file of `path` its name, and its sidecar.
 
-    The sidecar comes first: a crash in between leaves a sidecar without a file, which is swept.
+    `folder`: its finished and fsynced parts, if it has any. The sidecar comes before the file, and
+    the parts before both: a crash in between leaves what is about no file, which is swept.
     """
     if path.exists():
         set_aside(path, "replaced")
+    if folder is not None:
+        parts.settle(folder, path)
     write_sidecar(path, info)
     temporary(path).replace(path)
     sync_folder(path.parent)
@@ -238,6 +264,7 @@ def restore_original(best: CheckpointFile) -> CheckpointFile:
 
 def _share(target: CheckpointFile, name: str, info: Mapping[str, Any]) -> CheckpointFile:
     path = target.path.with_name(name)
+    parts.share(target.path, path, info)
     draft = temporary(path)
     draft.unlink(missing_ok=True)
     try:
@@ -251,6 +278,7 @@ def _share(target: CheckpointFile, name: str, info: Mapping[str, Any]) -> Checkp
             os.fsync(copy.fileno())
     replaced = _replace(path, info)
     draft.unlink(missing_ok=True)  # it stays where both are the same file already
+    parts.tidy(path, info)  # those of the file that had the name before
     return replaced
 
 
@@ -265,19 +293,27 @@ def sweep(run: RunDir) -> list[str]:
             # a save that was to take a name over did not come to its end
             if sidecar(aside).exists():
                 sidecar(aside).replace(sidecar(path))
+            if parts.folder_of(aside).is_dir():
+                parts.remove(path)  # the new ones, which belong to no file
+                parts.move(aside, path)
             aside.replace(path)
     for path in [*run.checkpoints.glob(".*.tmp"), *run.checkpoints.glob(".*.json.*.tmp")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
         path.unlink(missing_ok=True)
         removed.append(path.name)
+    removed += parts.remove_orphans(run.checkpoints)
     for card in run.checkpoints.glob("*.json"):
         path = card.with_suffix("")
         if not path.exists():
             card.unlink()
             removed.append(card.name)
             continue
-        if path.suffix in SUFFIXES and f'"{NEXT}"' in card.read_text(errors="replace"):
-            with contextlib.suppress(CorruptCheckpoint):
+        with contextlib.suppress(CorruptCheckpoint):
+            if path.suffix in SUFFIXES and f'"{NEXT}"' in card.read_text(errors="replace"):
                 write_sidecar(path, read(path).info)
+            if parts.folder_of(path).is_dir():
+                removed += parts.tidy(path, read(path).info)
     for path in run.path.glob(".*.tmp"):
         path.unlink(missing_ok=True)
         removed.append(path.name)
@@ -295,6 +331,7 @@ def set_aside(path: Path, word: str = "corrupt") -> Path:
     path.replace(target)
     if sidecar(path).exists():
         sidecar(path).replace(sidecar(target))
+    parts.move(path, target)
     sync_folder(path.parent)
     return target
 
@@ -303,6 +340,7 @@ def remove(path: Path) -> None:
     """Delete a checkpoint: the file first, so that no file is ever without its sidecar."""
     path.unlink(missing_ok=True)
     sidecar(path).unlink(missing_ok=True)
+    parts.remove(path)
     sync_folder(path.parent)
 
 

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tsuzuku.core import checkpoint_files
+from tsuzuku.core import checkpoint_files, parts
 from tsuzuku.core.checkpoint_files import CHUNK, CheckpointFile, temporary
 from tsuzuku.core.errors import CorruptCheckpoint
 from tsuzuku.core.unpacking import MOST_RATIO
@@ -30,12 +30,16 @@ def candidates(files: Sequence[CheckpointFile], after_n: int | None) -> list[Che
     """Those (of files, oldest first) that a policy wants compressed and that are not, newest first.
 
     A file with another name (the best) shares its bytes with it: compressed, it would take more
-    room instead of less.
+    room instead of less. One in parts has its tensors in them.
     """
     if after_n is None:
         return []
     older = list(files[::-1])[after_n:]
-    return [f for f in older if "compression" not in f.info and f.path.stat().st_nlink == 1]
+    return [
+        f
+        for f in older
+        if "compression" not in f.info and parts.KEY not in f.info and f.path.stat().st_nlink == 1
+    ]
 
 
 def compress(file: CheckpointFile, wanted: Callable[[], bool] = lambda: True) -> CheckpointFile:

@@ -112,6 +112,14 @@ TEXTS: dict[str, tuple[str, str]] = {
         "古いチェックポイントを削除しました: {names}",
         "Old checkpoints deleted: {names}",
     ),
+    "gathered": (
+        "チェックポイント {name} を 1 つのファイルにまとめました",
+        "Gathered the checkpoint {name} into one file",
+    ),
+    "not_gathered": (
+        "チェックポイント {name} を 1 つのファイルにまとめられませんでした: {why}",
+        "The checkpoint {name} could not be gathered into one file: {why}",
+    ),
     "compressed": (
         "古いチェックポイント {name} を圧縮しました（{mb:.1f} MB 減）",
         "Compressed the older checkpoint {name} ({mb:.1f} MB less)",

@@ -205,6 +205,10 @@ class DistributedSettings(Section):
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """ddp: every rank holds the whole model. fsdp: each holds a part, for models larger than a
     device."""
+    sharded_save: bool = True
+    """fsdp: within the run every rank writes its own part of a checkpoint, while the training goes
+    on; the last and the best one of a completed run are one file each (docs/scale.md). false
+    gathers each save in the first rank's memory while the step waits."""
     sync_batchnorm: bool = False
     """BatchNorm's statistics are those of the whole batch, not of each rank's part of it."""
 
@@ -415,6 +419,7 @@ SAME_RESULT = frozenset(
         "distributed.address",
         "distributed.resources",
         "distributed.strategy",
+        "distributed.sharded_save",
         *(
             f"checkpoint.{name}"
             for name in CheckpointSettings.model_fields

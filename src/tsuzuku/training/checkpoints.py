@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 
-from tsuzuku.core import checkpoint_files
+from tsuzuku.core import checkpoint_files, parts
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint, DiskFull, TsuzukuError
 from tsuzuku.core.shortages import ran_out_of_memory, says_nothing_of_the_file
 from tsuzuku.core.trees import is_tree
 from tsuzuku.core.unpacking import require_bounded
+from tsuzuku.training import parted
 from tsuzuku.training.snapshot import Snapshot, tensors_in
 
 REQUIRED = ("model_state_dict", "epoch", "config")
@@ -64,6 +65,9 @@ class CheckpointWriter:
     what happened before a checkpoint is on record before the checkpoint is; `on_saved` when it is
     durable under its name; `afterwards` then, with what tells whether nobody waits yet.
     """
+
+    together = False
+    """Whether every rank writes its part; else the first writes all."""
 
     def __init__(
         self,
@@ -125,54 +129,49 @@ class CheckpointWriter:
             _be_modest()
             if ready is not None:
                 ready.synchronize()
-            self._on_saved(write(save, self._before, try_to_open=not self._tried_to_open))
+            self._make(save)
             self._tried_to_open = True
             self._saved.set()
             self._afterwards(lambda: not self._awaited.is_set())
         except BaseException as error:
             self._error = error
 
+    def _make(self, save: Save) -> None:
+        self._on_saved(write(save, self._before, try_to_open=not self._tried_to_open))
+
 
 def write(
-    save: Save, before: Callable[[], None] = lambda: None, *, try_to_open: bool = True
+    save: Save,
+    before: Callable[[], None] = lambda: None,
+    *,
+    try_to_open: bool = True,
+    folder: Path | None = None,
 ) -> CheckpointFile:
     """Write, hash, fsync and name a checkpoint; it is there as a whole or not at all.
 
     With `try_to_open` it is first opened as a resume would, since a module may keep things in its
-    state that nobody opens safely again.
+    state that nobody opens safely again. `folder` holds its parts, if it has any: durable, and as
+    the state says.
 
     Raises NonFiniteWeights, DiskFull, or TsuzukuError for another failure of the disk.
     """
-    _require_finite(save.state["model_state_dict"])
+    require_finite(save.state["model_state_dict"])
     draft = checkpoint_files.temporary(save.path)
     try:
-        with draft.open("wb", buffering=0) as raw:
-            file = _HashingFile(raw)
-            try:
-                # torch writes a zip file's small parts one by one: together they cost the training
-                # a turn at Python's lock instead of a hundred
-                with io.BufferedWriter(file, GATHERED) as gathering:
-                    torch.save(save.state, gathering)  # pyright: ignore[reportArgumentType]
-            except Exception:
-                # what the disk said, rather than what torch made of it
-                if file.failed is not None:
-                    raise file.failed from None
-                raise
-            os.fsync(raw.fileno())
+        size, sha256 = written(save.state, draft)
+        listed = {parts.KEY: save.state[parts.KEY]} if folder is not None else {}
         info = {
             "name": save.path.name,
-            "size": file.size,
-            "sha256": file.hash.hexdigest(),
+            "size": size + sum(part.size for part in parts.listed(listed)),
+            "sha256": sha256,
+            **listed,
             **save.info,
-            "tensors": {
-                name: [str(t.dtype).removeprefix("torch."), list(t.shape)]
-                for name, t in tensors_in(save.state["model_state_dict"]).items()
-            },
+            "tensors": _shapes(save.state),
         }
         if try_to_open:
-            load(draft)
+            load(draft, folder=folder, whole=False)
         before()
-        return checkpoint_files.publish(save.path, info)
+        return checkpoint_files.publish(save.path, info, folder)
     except BaseException as error:
         # a file whose fsync failed is never tried again: the kernel has forgotten what was dirty
         with contextlib.suppress(OSError):
@@ -190,6 +189,35 @@ def write(
         raise TsuzukuError(
             f"The state could not be written: {type(error).__name__}: {error}", code="unsafe_state"
         ) from error
+
+
+def written(state: Mapping[str, Any], draft: Path) -> tuple[int, str]:
+    """Save `state` at `draft`, durably; its size and its SHA-256."""
+    with draft.open("wb", buffering=0) as raw:
+        file = HashingFile(raw)
+        try:
+            # torch writes a zip file's small parts one by one: together they cost the training
+            # a turn at Python's lock instead of a hundred
+            with io.BufferedWriter(file, GATHERED) as gathering:
+                torch.save(state, gathering)  # pyright: ignore[reportArgumentType]
+        except Exception:
+            # what the disk said, rather than what torch made of it
+            if file.failed is not None:
+                raise file.failed from None
+            raise
+        os.fsync(raw.fileno())
+    return file.size, file.hash.hexdigest()
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Type and shape of every weight, in the order of the model."""
+    weights = state["model_state_dict"]
+    own = {
+        name: [str(t.dtype).removeprefix("torch."), list(t.shape)]
+        for name, t in tensors_in(weights).items()
+    }
+    own |= parted.shapes(state)
+    return {name: own[name] for name in weights if name in own} | own
 
 
 def disk_error(error: OSError, path: Path) -> TsuzukuError:
@@ -216,13 +244,37 @@ def require_room(folder: Path, needed: int) -> None:
         )
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(path: Path, *, folder: Path | None = None, whole: bool = True) -> dict[str, Any]:
     """Open a checkpoint without running any code of it; tensors are on the CPU.
+
+    One in parts comes as if it were one file; with `whole=False` its sharded tensors are
+    `Scattered`, and nothing of them has been read yet. `folder`: where the parts are, if not
+    beside the file.
 
     Raises CorruptCheckpoint if it is truncated, holds anything but plain containers and tensors,
     or lacks one of `model_state_dict`, `epoch`, `config`; TsuzukuError where memory, rights or
     file handles are lacking, which says nothing about the file.
     """
+    loaded = _opened(path)
+    if not parted.is_parted(loaded):
+        return loaded
+    beside = folder or parts.folder_of(path)
+    try:
+        return parted.together(path, loaded, beside, whole=whole)
+    except FileNotFoundError:
+        # somebody may have made one file of it since it was opened
+        again = _opened(path)
+        if not parted.is_parted(again):
+            return again
+        raise CorruptCheckpoint(
+            f"{path.name} has its tensors in parts, which are not all in {beside}.",
+            "They belong beside it; `tsuzuku gather` makes one file of a checkpoint in its run.",
+            code="parts_missing",
+        ) from None
+
+
+def _opened(path: Path) -> dict[str, Any]:
+    """What is in the file alone."""
     if not path.exists():
         raise CorruptCheckpoint(f"{path} does not exist.", code="no_checkpoint")
     try:
@@ -319,7 +371,7 @@ def check_weights(model: torch.nn.Module, state: Mapping[str, Any], name: str) -
         )
 
 
-class _HashingFile(io.RawIOBase):
+class HashingFile(io.RawIOBase):
     """Hashes what goes by, so that the file need not be read again; short writes are completed."""
 
     def __init__(self, raw: io.RawIOBase | io.FileIO) -> None:
@@ -345,7 +397,7 @@ class _HashingFile(io.RawIOBase):
         return len(view)
 
 
-def _require_finite(state: Mapping[str, Any]) -> None:
+def require_finite(state: Mapping[str, Any]) -> None:
     for name, tensor in tensors_in(state).items():
         if not (tensor.is_floating_point() or tensor.is_complex()):
             continue

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal, cast
 
@@ -117,6 +117,13 @@ class Ranks:
         with self.pace.waiting():
             dist.broadcast_object_list(given, 0, self.host)
         return given[0]
+
+    def apart(self) -> Ranks:
+        """The same ranks with a group of their own, for a thread beside the training."""
+        if self.world == 1:
+            return self
+        host = dist.new_group(backend="gloo", timeout=PATIENCE)
+        return replace(self, host=host, pace=Pace())
 
     def wrapped(self, model: torch.nn.Module) -> Callable[[Any], Any]:
         """What to call in a training step in the place of `model`, which stays what is saved.

@@ -6,8 +6,9 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
+
+import torch
 
 from tsuzuku.core.errors import DiskFull, TsuzukuError
 from tsuzuku.core.settings import render
@@ -49,7 +50,8 @@ class Report(Protocol):
 
 @dataclass
 class Saving:
-    """Saves where a training stands. Of several ranks only the first one's does anything."""
+    """Saves where a training stands. Of several ranks only the first one's does anything, unless
+    each writes its part: then all do the same at the same places."""
 
     state: TrainingState
     run: RunDir
@@ -106,35 +108,37 @@ class Saving:
             self.report.say("save_skipped", level="warning", step=s.global_step)
             return
         self.before_save()
+        state: dict[str, Any] = {}
+        if self.ranks.sharded or self.ranks.first:
+            state = s.capture(metrics or {})
+        info = {k: v for k, v in state.items() if k in SMALL}
         if self.ranks.sharded:
-            from tsuzuku.training.sharding import whole
+            from tsuzuku.training.sharding import cut, whole
 
-            state = whole(s.capture(metrics or {}), keep=self.ranks.first)
-        else:
-            state = s.capture(metrics or {}) if self.ranks.first else {}
-        if self.ranks.first:
+            state = cut(state) if self.writer.together else whole(state, keep=self.ranks.first)
+        if self.ranks.first or self.writer.together:
             template = self.policy.filename if ends_epoch else self.policy.filename_step
             names = (s.settings.model_name, s.settings.dataset_name)
             path = self.run.checkpoints / render(template, *names, s.epoch, s.global_step)
-            more = {"role": "checkpoint", "end_of_epoch": ends_epoch, "is_best": is_best}
-            self._write(path, state, more, wait=stopping or wait)
+            info |= {"role": "checkpoint", "end_of_epoch": ends_epoch, "is_best": is_best}
+            self._write(Save(path, state, info), wait=stopping or wait)
         self.last_saved, self.saved_at = position, time.monotonic()
 
-    def _write(
-        self, path: Path, state: dict[str, Any], more: dict[str, Any], *, wait: bool
-    ) -> None:
+    def _write(self, save: Save, *, wait: bool) -> None:
         failures = 0
-        info = {k: v for k, v in state.items() if k in SMALL} | more
+        needed = bytes_needed(save.state)
+        if self.writer.together:
+            needed = int(self.ranks.total(torch.tensor([needed], dtype=torch.float64)).item())
         while True:
             try:
                 self.writer.wait()
-                require_room(self.run.checkpoints, bytes_needed(state))
-                self.writer.start(Save(path, state, info))
+                self._require_room(needed)
+                self.writer.start(save)
                 if wait:
                     self.writer.wait()
                 return
             except DiskFull as error:
-                self._pause(error, bytes_needed(state))
+                self._pause(error, needed)
             except TsuzukuError as error:
                 failures += 1
                 if error.code != "write_failed" or failures == ATTEMPTS:
@@ -142,11 +146,24 @@ class Saving:
                 # the save starts over, in a new file
                 self.report.say("save_failed", "warning", error=error.detail)
 
+    def _of_any(self, own: bool) -> bool:
+        """What any of those that write says: they have to do the same."""
+        return self.ranks.agreed(own) if self.writer.together else own
+
+    def _require_room(self, needed: int) -> None:
+        lacking: DiskFull | None = None
+        try:
+            require_room(self.run.checkpoints, needed)
+        except DiskFull as error:
+            lacking = error
+        if self._of_any(lacking is not None):
+            raise lacking or DiskFull("The disk is full where another rank writes its part.")
+
     def _pause(self, error: DiskFull, needed: int) -> None:
         """Wait until there is room for a checkpoint; raises `error` when asked to stop instead."""
         self.report.event("status", {"status": "paused", "message": error.detail})
-        while shutil.disk_usage(self.run.checkpoints).free < needed + RESERVE:
-            if self.stop_asked():
+        while self._of_any(shutil.disk_usage(self.run.checkpoints).free < needed + RESERVE):
+            if self._of_any(self.stop_asked()):
                 raise error
             time.sleep(0.5)
         self.report.event("status", {"status": "running", "message": ""})

@@ -1,8 +1,9 @@
 """Models larger than a device: every rank holds a part of each tensor (FSDP2).
 
-A checkpoint is the one file that it always is, whole and without a trace of how many ranks there
-were: it is gathered tensor by tensor, so that no device ever holds more than one whole one beside
-its part, and each rank takes its part out of the file again.
+Within a run each rank saves its own part of a checkpoint (`cut`), and any number of ranks takes out
+of it what each of them needs. Where a checkpoint is to be one file, without a trace of how many
+ranks there were, it is made of the parts later, or gathered tensor by tensor (`whole`), so that no
+device ever holds more than one whole one beside its part.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from torch.distributed.fsdp import (  # pyright: ignore[reportMissingTypeStubs]
 )
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from tsuzuku.core.errors import WrongInput
+from tsuzuku.core.errors import TsuzukuError, WrongInput
 from tsuzuku.core.settings import TrainingSettings
 from tsuzuku.core.trees import is_tree
 from tsuzuku.training.distributed import Ranks
+from tsuzuku.training.part_files import Scattered
+from tsuzuku.training.parted import TENSORS, description
 
 
 def require_possible(training: TrainingSettings, from_file: bool) -> None:
@@ -92,6 +95,55 @@ def whole(tree: Any, *, keep: bool) -> Any:
     return tree
 
 
+def cut(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """`tree` without its sharded tensors, as `rest`, with the table of them that belongs into the
+    file; beside it this rank's `pieces` of them by name, and the `offsets` at which they begin.
+
+    Every rank gets the same names. Tied weights are one tensor with several places.
+    """
+    table: list[dict[str, Any]] = []
+    known: dict[Any, dict[str, Any]] = {}
+    made: dict[str, Any] = {"pieces": {}, "offsets": {}}
+
+    def without(value: Any, path: list[Any]) -> Any:
+        if isinstance(value, DTensor):
+            begin, piece = _place(value, ".".join(map(str, path)))
+            same = (piece.data_ptr(), piece.shape, piece.stride(), piece.dtype)
+            if piece.numel() and same in known:
+                known[same]["places"].append(path)
+                return None
+            name = ".".join(map(str, path))
+            known[same] = description(name, [path], value)
+            table.append(known[same])
+            if piece.numel() or not value.numel():
+                made["pieces"][name], made["offsets"][name] = piece, begin
+            return None
+        if is_tree(value):
+            return {k: without(v, [*path, k]) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            inner = [without(v, [*path, i]) for i, v in enumerate(cast("list[Any]", value))]
+            return tuple(inner) if isinstance(value, tuple) else inner
+        return value
+
+    return {"rest": {**without(tree, []), TENSORS: table}, **made}
+
+
+def _place(tensor: DTensor, name: str) -> tuple[list[int], torch.Tensor]:
+    """Where in the whole tensor this rank's piece begins, and that piece."""
+    mesh, placements = tensor.device_mesh, tensor.placements
+    if mesh.ndim != 1 or not placements[0].is_shard(0):
+        raise TsuzukuError(
+            f"{name} is not sharded by its first dimension, and cannot be saved in parts.",
+            "Set training.distributed.sharded_save to false.",
+            code="unsafe_state",
+        )
+    piece = cast(torch.Tensor, cast(Any, tensor).to_local()).detach()
+    length, rank = tensor.shape[0], mesh.get_local_rank()
+    # as torch.chunk has it: the last ones may be shorter, or empty
+    first = min(rank * -(-length // mesh.size()), length)
+    return [first, *[0] * (tensor.dim() - 1)], piece
+
+
 def parts_of(state: Mapping[str, Any], model: torch.nn.Module) -> dict[str, Any]:
     """Of a whole `model_state_dict`, what this rank holds of it."""
     own = model.state_dict()
@@ -106,8 +158,8 @@ def moments_of(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> di
         **state,
         "state": {
             index: {
-                name: _part(value, parameters[index]) if _shaped_like(value, parameters[index])
-                else value
+                name: _part(value, parameters[index] if _shaped_like(value, parameters[index])
+                            else None)
                 for name, value in moments.items()
             }
             for index, moments in inner.items()
@@ -116,13 +168,26 @@ def moments_of(state: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> di
 
 
 def _shaped_like(value: Any, parameter: torch.Tensor) -> bool:
-    return isinstance(value, torch.Tensor) and value.shape == parameter.shape
+    return isinstance(value, torch.Tensor | Scattered) and value.shape == parameter.shape
 
 
 def _part(tensor: Any, like: Any) -> Any:
+    if isinstance(tensor, Scattered):
+        if isinstance(like, DTensor) and like.shape == tensor.shape:
+            return _read(tensor, like)
+        tensor = tensor.whole()
     if not isinstance(like, DTensor) or not isinstance(tensor, torch.Tensor):
         return tensor
     mesh = like.device_mesh
     on_device = tensor.to(mesh.device_type)
     # every rank has read the same file: nothing has to be sent
     return distribute_tensor(on_device, mesh, like.placements, src_data_rank=None)
+
+
+def _read(tensor: Scattered, like: DTensor) -> DTensor:
+    """Of a tensor in parts, what this rank holds of it, whoever wrote it; nothing else is read."""
+    begin, piece = _place(like, tensor.name)
+    own = tensor.box(begin, piece.shape).to(like.device_mesh.device_type)
+    return DTensor.from_local(
+        own, like.device_mesh, like.placements, shape=like.shape, stride=like.stride()
+    )

@@ -188,6 +188,9 @@ class Driver:
     def _on_mend(self, rank: int, said: Tree) -> None:
         self.keeping.mend(checkpoint_files.read(self.run.checkpoints / str(said["name"])))
 
+    def _on_gathered(self, rank: int, said: Tree) -> None:
+        self.keeping.gathered(checkpoint_files.read(self.run.checkpoints / str(said["name"])))
+
     def _on_beat(self, rank: int, said: Tree) -> None:
         own = {k: v for k, v in said.items() if k != "do"}
         self._ranks.setdefault(rank, {"rank": rank}).update(own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -89,6 +90,14 @@ class Keeping:
             if less:
                 self.emit.say("compressed", "debug", name=file.name, mb=less / 1e6)
                 self.emit.later(partial(_resize, file=smaller))
+
+    def gathered(self, file: CheckpointFile) -> None:
+        """Put into the index that a checkpoint in parts has become one file."""
+        self.emit.say("gathered", name=file.name)
+        original = str(file.info.get("copy_of", file.name))
+        beside = file.path.with_name(original)
+        with contextlib.suppress(CorruptCheckpoint):  # a best whose original is gone is in no index
+            self.emit.later(partial(_resize, file=checkpoint_files.read(beside)))
 
     def _tell(self, file: CheckpointFile) -> None:
         self.emit.event(

@@ -167,6 +167,9 @@ class Home:
     def mend(self, newest: CheckpointFile) -> None:
         self.line.ask({"do": "mend", "name": newest.name})
 
+    def gathered(self, file: CheckpointFile) -> None:
+        self.line.ask({"do": "gathered", "name": file.name})
+
     def tidied(self, wanted: Callable[[], bool]) -> None:
         """The driver tidies, while nothing is being saved."""
 

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 import torch
 
-from tsuzuku.core import checkpoint_files, data_files
+from tsuzuku.core import checkpoint_files, data_files, parts
 from tsuzuku.core.checkpoint_files import CheckpointFile
-from tsuzuku.core.errors import CorruptCheckpoint, NotFound
+from tsuzuku.core.errors import CorruptCheckpoint, NotFound, TsuzukuError
+from tsuzuku.core.finding import tip
 from tsuzuku.core.holding import held
 from tsuzuku.core.launch import write_settings
 from tsuzuku.core.resume import check_data_path
@@ -52,6 +53,7 @@ class Keeper(Protocol):
 
     def saved(self, file: CheckpointFile) -> None: ...
     def mend(self, newest: CheckpointFile) -> None: ...
+    def gathered(self, file: CheckpointFile) -> None: ...
     def tidied(self, wanted: Callable[[], bool]) -> None: ...
 
 
@@ -93,7 +95,7 @@ class Session:
             emit.say("left_out", "warning", count=len(left), rows=named(left))
         state = self._new_state(prepared, model, len(train_sampler))
         same_run = self._restore(state)
-        writer = CheckpointWriter(emit.flush, self.keeping.saved, self.keeping.tidied)
+        writer = self._writer(training.distributed.sharded_save)
         saving = Saving(state, run, writer, emit, self.stop_asked, ranks=ranks)
         trainer = Trainer(
             state=state,
@@ -121,6 +123,14 @@ class Session:
         if outcome == "completed":
             self._finish(state)
         return outcome
+
+    def _writer(self, in_parts: bool) -> CheckpointWriter:
+        keeping = self.keeping
+        if self.ranks.sharded and in_parts:
+            from tsuzuku.training.part_writer import PartWriter
+
+            return PartWriter(self.ranks, self.emit.flush, keeping.saved, keeping.tidied)
+        return CheckpointWriter(self.emit.flush, keeping.saved, keeping.tidied)
 
     def _new_state(
         self, prepared: _Prepared, model: torch.nn.Module, batches: int
@@ -167,7 +177,23 @@ class Session:
             half, settings = training.save.compact, state.settings
             export.final_weights(weights, run.weights, half=half, settings=settings)
             emit.say("weights", name=run.weights.name)
+            self._gather()
             self.keeping.tidied(lambda: not self.stop_asked())
+
+    def _gather(self) -> None:
+        """Make one file each of the last checkpoint and the best one, if they are in parts."""
+        newest = tip(self.run)
+        last = [newest.path] if newest is not None else []
+        for path in [*last, *checkpoint_files.bests(self.run.checkpoints)]:
+            if parts.KEY not in checkpoint_files.read(path).info:
+                continue
+            from tsuzuku.training.gathering import gather
+
+            try:
+                self.keeping.gathered(gather(path))
+            except TsuzukuError as error:
+                # they can be used as they are, and gathered later
+                self.emit.say("not_gathered", "warning", name=path.name, why=error.detail)
 
     def _stop_agreed(self) -> bool:
         return self.ranks.agreed(self.stop_asked())
@@ -211,7 +237,8 @@ class Session:
         if newest is not None:
             saved = newest[1]
         else:
-            saved = load(self.workspace.run_dir(run_id).checkpoints / name)
+            path = self.workspace.run_dir(run_id).checkpoints / name
+            saved = load(path, whole=not ranks.sharded)
         own = run_id == self.run.run_id
         if own or not identity.get("fine_tuning"):
             lost = state.restore(saved, name, same_run=own)
@@ -239,7 +266,7 @@ class Session:
             try:
                 with held(found.path):
                     checkpoint_files.check(found)
-                    return found, load(found.path)
+                    return found, load(found.path, whole=not self.ranks.sharded)
             except CorruptCheckpoint as error:
                 if found.run_id != self.run.run_id:
                     raise
