@@ -332,6 +332,23 @@ def verify(
 
 
 @app.command()
+def gather(
+    context: typer.Context,
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN_OR_CHECKPOINT…", help="Of a run, or in a folder: all that are there."
+        ),
+    ],
+    as_json: Json = False,
+) -> int:
+    """Make one file each of checkpoints that several ranks have saved in parts."""
+    from tsuzuku.cli.checkpoints import gather as run_gather
+
+    return run_gather(context.obj.source, checkpoints, as_json)
+
+
+@app.command()
 def prune(
     context: typer.Context,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,

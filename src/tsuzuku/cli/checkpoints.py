@@ -113,6 +113,20 @@ def verify(source: Source, names: list[str], as_json: bool) -> int:
     return 0 if all(a["ok"] for a in answers) else 1
 
 
+def gather(source: Source, names: list[str], as_json: bool) -> int:
+    answers = source.gather(names)
+    if as_json:
+        print_json(answers)
+    else:
+        for answer in answers:
+            if not answer["ok"]:
+                console.print(f"[red]not gathered[/] {escape(answer['error'])}")
+                continue
+            how = "gathered" if answer["gathered"] else "one file already"
+            console.print(f"[green]{how}[/] {escape(answer['path'])} ({size(answer['size'])})")
+    return 0 if all(a["ok"] for a in answers) else 1
+
+
 def prune(source: Source, dry: bool, as_json: bool) -> int:
     pruned = source.prune(dry)
     if as_json:

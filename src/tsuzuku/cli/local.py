@@ -21,7 +21,7 @@ from tsuzuku.core.foreign import outlined
 from tsuzuku.core.lineage_answers import Lineage
 from tsuzuku.core.preview import preview
 from tsuzuku.core.preview_answers import Preview
-from tsuzuku.core.pruning import index_anew, prune_all
+from tsuzuku.core.pruning import index_anew, note_gathered, prune_all
 from tsuzuku.core.rank_answers import Placement, RankLog
 from tsuzuku.core.schemas import ACTIVE, Run
 from tsuzuku.core.store import Store
@@ -98,6 +98,15 @@ class Local:
     def verify(self, names: Sequence[str]) -> list[Tree]:
         paths = [str(path) for name in names for path in self._paths(name)]
         return list(ask_worker(self.workspace, "verify", *paths))
+
+    def gather(self, names: Sequence[str]) -> list[Tree]:
+        paths = [path for name in names for path in self._paths(name)]
+        answers = list(ask_worker(self.workspace, "gather", *map(str, paths)))
+        with open_store(self.workspace) as store:
+            for answer in answers:
+                if answer["ok"]:
+                    note_gathered(store, Path(answer["path"]))
+        return answers
 
     def prune(self, dry: bool) -> Pruned:
         with open_store(self.workspace) as store:

@@ -75,6 +75,14 @@ class Remote:
             answers.append({"path": f"{found.run_id}/{found.name}", "ok": answer.ok, **said})
         return answers
 
+    def gather(self, names: Sequence[str]) -> list[Tree]:
+        answers: list[Tree] = []
+        for found in [one for name in names for one in self._all(name)]:
+            answer = self.client.gather(found.run_id, found.name)
+            said = answer.model_dump(include={"gathered", "size", "sha256"})
+            answers.append({"path": f"{found.run_id}/{found.name}", "ok": True, **said})
+        return answers
+
     def _all(self, name: str) -> list[CheckpointDetails]:
         """A checkpoint, or all of a run."""
         if "/" in name or name.endswith((".pt", ".pth")):

@@ -60,6 +60,11 @@ class Source(Protocol):
         """For each `path`, `ok`, and `checked` or `error`."""
         ...
 
+    def gather(self, names: Sequence[str]) -> list[Tree]:
+        """For each `path`, `ok`, and `gathered` (else it was one file before) and `size`, or
+        `error`."""
+        ...
+
     def prune(self, dry: bool) -> Pruned: ...
 
     def export(self, name: str, kind: str, half: bool, target: Path) -> Tree:

@@ -124,6 +124,11 @@ class Client(Watching):
         path = f"{_checkpoint(run_id, name)}/verify"
         return self._call(a.Verified, "POST", path, patience=LONG)
 
+    def gather(self, run_id: str, name: str) -> a.Gathered:
+        """Make one file of a checkpoint that several ranks have saved in parts."""
+        path = f"{_checkpoint(run_id, name)}/gather"
+        return self._call(a.Gathered, "POST", path, patience=LONG)
+
     def pin(self, run_id: str, name: str, pinned: bool = True) -> a.Pinned:
         """Keep a checkpoint whatever the policies say, or let it go again."""
         path = f"{_checkpoint(run_id, name)}/pin"

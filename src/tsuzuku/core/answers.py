@@ -202,6 +202,15 @@ class Verified(Answer):
     error: str = ""
 
 
+class Gathered(Answer):
+    name: str
+    run_id: str
+    gathered: bool
+    """Whether it was in parts; else it is as it was."""
+    size: int
+    sha256: str
+
+
 class Message(Answer):
     message: str
 

@@ -8,7 +8,16 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
-from tsuzuku.core.errors import NotFound, TsuzukuError, WrongInput
+from tsuzuku.core import checkpoint_files, parts
+from tsuzuku.core.checkpoint_files import CheckpointFile
+from tsuzuku.core.errors import (
+    Busy,
+    CorruptCheckpoint,
+    DiskFull,
+    NotFound,
+    TsuzukuError,
+    WrongInput,
+)
 from tsuzuku.core.launch import worker_command, worker_environment
 from tsuzuku.core.workspace import Workspace
 
@@ -40,6 +49,20 @@ def ask_worker(workspace: Workspace, *words: str) -> Iterator[dict[str, Any]]:
             printed.seek(0)
             said = printed.read().strip().splitlines()
             raise TsuzukuError(f"The worker failed: {said[-1] if said else process.returncode}")
+
+
+def gathered(workspace: Workspace, file: CheckpointFile) -> CheckpointFile:
+    """The checkpoint as one file: a worker gathers it, if it is in parts.
+
+    Raises what the worker says, as what it is.
+    """
+    if parts.KEY not in file.info:
+        return file
+    for answer in ask_worker(workspace, "gather", str(file.path)):
+        if not answer.get("ok"):
+            kinds = {kind.code: kind for kind in (Busy, CorruptCheckpoint, DiskFull)}
+            raise as_error(answer, kinds.get(str(answer.get("code")), TsuzukuError))
+    return checkpoint_files.read(file.path)
 
 
 def as_error(answer: dict[str, Any], kind: type[TsuzukuError]) -> TsuzukuError:

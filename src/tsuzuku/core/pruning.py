@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tsuzuku.core import checkpoint_files, retention
@@ -90,6 +92,15 @@ def index_anew(run: RunDir, store: Store) -> None:
         for record in survey(files, CheckpointSettings(keep_last_n=None)).records:
             if record.name not in known:
                 store.put_checkpoint(record)
+
+
+def note_gathered(store: Store, path: Path) -> None:
+    """Put the size and the hash that a checkpoint has now, as one file, into the index."""
+    with contextlib.suppress(CorruptCheckpoint):  # deleted since
+        file = checkpoint_files.read(path.resolve())
+        size, sha256 = int(file.info["size"]), str(file.info["sha256"])
+        for name in {file.name, str(file.info.get("copy_of", file.name))}:
+            store.resize_checkpoint(file.run_id, name, size, sha256)
 
 
 def pins(store: Store, run_id: str) -> set[str]:

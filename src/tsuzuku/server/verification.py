@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from tsuzuku.core import checkpoint_files
+from tsuzuku.core import checkpoint_files, parts
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint, NotFound, TsuzukuError
 from tsuzuku.core.finding import tip
@@ -93,16 +93,26 @@ class Verification:
                 wait = AT_REST
 
     def _sound(self, file: CheckpointFile) -> bool:
-        """Whether the bytes are those of the sidecar; read slowly."""
+        """Whether the bytes are those of the sidecar, and of all parts; read slowly."""
+        right = {file.path: str(file.info["sha256"])}
+        folder = parts.folder_of(file.path)
+        right |= {folder / part.name: part.sha256 for part in parts.listed(file.info)}
+        try:
+            return all(self._hash(path) == sha256 for path, sha256 in right.items())
+        except FileNotFoundError:
+            return False
+
+    def _hash(self, path: Path) -> str | None:
+        """Of a file; None if there was no time for it."""
         digest = hashlib.sha256()
-        with file.path.open("rb") as stream:
+        with path.open("rb") as stream:
             began = time.monotonic()
             while part := stream.read(PART):
                 digest.update(part)
                 if self._ended.wait((time.monotonic() - began) * (1 / SHARE - 1)):
-                    return False
+                    return None
                 began = time.monotonic()
-        return digest.hexdigest() == file.info["sha256"]
+        return digest.hexdigest()
 
     def _judge(self, run: RunDir, file: CheckpointFile) -> None:
         """Look again, at once: it may have been compressed, replaced or deleted meanwhile."""
@@ -114,8 +124,8 @@ class Verification:
         except CorruptCheckpoint as error:
             self._set_aside(run, file.path, error.detail)
             return
-        size, sha256 = file.path.stat().st_size, checkpoint_files.sha256_of(file.path)
-        self.store.resize_checkpoint(run.run_id, file.name, size, sha256)
+        info = checkpoint_files.read(file.path).info
+        self.store.resize_checkpoint(run.run_id, file.name, int(info["size"]), str(info["sha256"]))
 
     def _set_aside(self, run: RunDir, path: Path, why: str) -> None:
         if not path.exists():

@@ -268,8 +268,7 @@ def load(path: Path, *, folder: Path | None = None, whole: bool = True) -> dict[
             return again
         raise CorruptCheckpoint(
             f"{path.name} has its tensors in parts, which are not all in {beside}.",
-            "They belong beside it; `tsuzuku gather` makes one file of a checkpoint in its run.",
-            code="parts_missing",
+            "Use it where it was saved, or after `tsuzuku gather`, which makes one file of it.",
         ) from None
 
 

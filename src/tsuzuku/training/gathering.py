@@ -39,9 +39,9 @@ def gather(path: Path) -> CheckpointFile:
 
 
 def _gathered(file: CheckpointFile) -> CheckpointFile:
+    checkpoint_files.check(file)
     draft = parts.folder_of(file.path) / parts.DRAFT
     try:
-        checkpoint_files.check(file)
         state = load(file.path)
         require_room(file.path.parent, bytes_needed(state))
         size, sha256 = written(state, draft)

@@ -78,7 +78,8 @@ def write_part(
     file.write(len(text).to_bytes(8, "little") + text)
     for name in names:
         if pieces[name].numel():
-            raw = memoryview(pieces[name].contiguous().reshape(-1).view(torch.uint8).numpy())
+            flat: Any = pieces[name].contiguous().reshape(-1).view(torch.uint8).numpy()
+            raw = memoryview(flat)
             for begin in range(0, len(raw), CHUNK):
                 file.write(raw[begin : begin + CHUNK])
 
@@ -145,7 +146,8 @@ def opened(
             raise FileNotFoundError(path)
         try:
             part = opening(str(path), framework="pt")
-            where: dict[str, Any] = json.loads((part.metadata() or {}).get(WHERE, "{}"))
+            facts: dict[str, str] = part.metadata() or {}
+            where: dict[str, Any] = json.loads(facts.get(WHERE, "{}"))
             for name in part.keys():  # noqa: SIM118
                 if name in found:
                     begin = tuple(int(b) for b in where[name]["saved_offsets"])

@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("rank", help="train as one of several, as the environment says")
     for name, words in (
         ("verify", "check files as a whole"),
+        ("gather", "make one file each of checkpoints in parts"),
         ("describe", "say what is in a checkpoint"),
         ("compare", "name the first difference of two checkpoints"),
     ):
@@ -130,6 +131,26 @@ def _verify(chosen: Any, answers: Answers) -> int:
             answers.send(
                 {"path": str(path), "ok": False, "error": error.detail, "code": error.code}
             )
+    return code
+
+
+def _gather(chosen: Any, answers: Answers) -> int:
+    from tsuzuku.core import checkpoint_files, parts
+    from tsuzuku.core.errors import TsuzukuError
+    from tsuzuku.training.gathering import gather
+
+    code = 0
+    for path in chosen.paths:
+        said = {"path": str(path)}
+        try:
+            before = checkpoint_files.read(path.resolve()).info
+            after = gather(path).info
+            one = {"size": after["size"], "sha256": after["sha256"]}
+            answers.send({**said, "ok": True, "gathered": parts.KEY in before, **one})
+        except TsuzukuError as error:
+            code = 1
+            failed = {"error": error.detail, "hint": error.hint, "code": error.code}
+            answers.send({**said, "ok": False, **failed})
     return code
 
 
@@ -279,6 +300,7 @@ _TELLING: dict[str, Callable[[Any], int]] = {
 
 _ANSWERING: dict[str, Callable[[Any, Answers], int]] = {
     "verify": _verify,
+    "gather": _gather,
     "describe": _describe,
     "compare": _compare,
     "evaluate": _evaluate,

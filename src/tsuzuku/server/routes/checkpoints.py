@@ -10,7 +10,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict
 
-from tsuzuku.core import checkpoint_files
+from tsuzuku.core import checkpoint_files, parts
 from tsuzuku.core import exports as export_files
 from tsuzuku.core.answers import (
     CheckpointDetails,
@@ -20,17 +20,18 @@ from tsuzuku.core.answers import (
     Exported,
     ExportedFile,
     ExportList,
+    Gathered,
     Message,
     Pinned,
     Pruned,
     Verified,
 )
-from tsuzuku.core.asking import ask_worker
+from tsuzuku.core.asking import ask_worker, gathered
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import Busy, NotFound
 from tsuzuku.core.finding import find_checkpoint, tip
 from tsuzuku.core.links import relink
-from tsuzuku.core.pruning import prune_all
+from tsuzuku.core.pruning import note_gathered, prune_all
 from tsuzuku.core.workspace import RunDir
 from tsuzuku.server.context import Context, Here
 from tsuzuku.server.problems import problems
@@ -116,12 +117,13 @@ def details(run_id: str, name: str, here: Here) -> CheckpointDetails:
     response_class=FileResponse,
     responses={
         200: {"content": {"application/octet-stream": {}}, "description": "The file."},
-        **problems(404, 409, 422),
+        **problems(404, 409, 422, 507),
     },
 )
 def download(run_id: str, name: str, here: Here) -> FileResponse:
-    """The checkpoint file itself."""
+    """The checkpoint file itself; one in parts is made one file of first."""
     _, found = _find(here, run_id, name)
+    found = one_file(here, found)
     return FileResponse(found.path, media_type="application/octet-stream", filename=found.name)
 
 
@@ -140,6 +142,23 @@ def verify(run_id: str, name: str, here: Here) -> Verified:
         ok=ok,
         checked=str(answer.get("checked", "")),
         error=str(answer.get("error", "")),
+    )
+
+
+@router.post("/{run_id}/{name}/gather", responses=problems(400, 404, 409, 422, 507))
+def gather(run_id: str, name: str, here: Here) -> Gathered:
+    """Make one file of a checkpoint that several ranks have saved in parts, in a worker.
+
+    Its tensors keep their bits. One that is one file already stays as it is.
+    """
+    run, found = _find(here, run_id, name)
+    now = one_file(here, found)
+    return Gathered(
+        name=found.name,
+        run_id=run.run_id,
+        gathered=parts.KEY in found.info,
+        size=int(now.info["size"]),
+        sha256=str(now.info["sha256"]),
     )
 
 
@@ -226,6 +245,14 @@ def exported(run_id: str, name: str, here: Here) -> FileResponse:
     """A file that an export has written."""
     path = export_files.find(here.workspace.run_dir(run_id), name)
     return FileResponse(path, media_type="application/octet-stream", filename=name)
+
+
+def one_file(here: Context, found: CheckpointFile) -> CheckpointFile:
+    """The checkpoint as one file, which the index knows of."""
+    now = gathered(here.workspace, found)
+    if now is not found:
+        note_gathered(here.store, now.path)
+    return now
 
 
 def in_use(here: Context, run: RunDir, found: CheckpointFile) -> str:

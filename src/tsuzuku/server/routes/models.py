@@ -11,6 +11,7 @@ from tsuzuku.core.choosing import best, trained_model, trained_models
 from tsuzuku.core.errors import Busy, NotFound
 from tsuzuku.server.context import Here
 from tsuzuku.server.problems import problems
+from tsuzuku.server.routes.checkpoints import one_file
 
 router = APIRouter(prefix="/api/models", tags=["models"])
 
@@ -26,16 +27,18 @@ def models(here: Here) -> TrainedModels:
     response_class=FileResponse,
     responses={
         200: {"content": {"application/octet-stream": {}}, "description": "The file."},
-        **problems(404, 422),
+        **problems(404, 409, 422, 507),
     },
 )
 def download(name: str, here: Here) -> FileResponse:
-    """The weights: safetensors for `final`, a checkpoint for `best`."""
+    """The weights: safetensors for `final`, a checkpoint for `best`, as one file."""
     run, kind = trained_model(here.workspace, name)
     found = best(run)
     path = run.weights if kind == "final" else found.path if found else None
     if path is None or not path.is_file():
         raise NotFound(f"There is no trained model {name!r}.", "GET /api/models lists them.")
+    if kind != "final" and found is not None:
+        one_file(here, found)
     return FileResponse(
         path, media_type="application/octet-stream", filename=f"{name}{path.suffix}"
     )
