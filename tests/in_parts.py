@@ -109,7 +109,9 @@ def save_in_parts(
     info = {key: state[key] for key in keys}
     info |= {"role": "checkpoint", "is_best": False, "end_of_epoch": True, **more}
     table = Table(world)
-    writers = [PartWriter(Threads(r, world, table=table), lambda: None, saved) for r in range(world)]
+    writers = [
+        PartWriter(Threads(r, world, table=table), lambda: None, saved) for r in range(world)
+    ]
     for rank, writer in enumerate(writers):
         writer.start(Save(path, cut(state, rank, world), info))
     for writer in writers[::-1]:

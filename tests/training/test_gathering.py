@@ -71,7 +71,9 @@ def test_it_is_what_a_gathered_save_would_have_been(
     assert alone["optimizer_state_dict"]["param_groups"] == [{"betas": (0.9, 0.99)}]
     # not a bit of the file is another one
     assert file.path.read_bytes() == (folder / "one" / "a.pt").read_bytes()
-    assert gathered.info["tensors"] == checkpoint_files.read(folder / "one" / "a.pt").info["tensors"]
+    assert (
+        gathered.info["tensors"] == checkpoint_files.read(folder / "one" / "a.pt").info["tensors"]
+    )
     if tied and alone["model_state_dict"]["head"].numel():
         pair = alone["model_state_dict"]["head"], alone["model_state_dict"]["layer.0"]
         assert pair[0].data_ptr() == pair[1].data_ptr()
@@ -99,7 +101,10 @@ def test_torchs_own_reader_opens_the_parts(tmp_path: Path) -> None:
 
     state = state_of(w=torch.randn(5, 3), h=torch.randn(3).bfloat16())
     file = save_in_parts(tmp_path / "a.pt", state, 3)
-    into = {"model_state_dict.w": torch.zeros(5, 3), "model_state_dict.h": torch.zeros(3).bfloat16()}
+    into = {
+        "model_state_dict.w": torch.zeros(5, 3),
+        "model_state_dict.h": torch.zeros(3).bfloat16(),
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         folder = str(parts.folder_of(file.path))

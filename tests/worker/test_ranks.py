@@ -8,15 +8,17 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
-from attempts import attempt, difference, last, new_run, said, straight
+from attempts import attempt, difference, last, new_run, resume, said, straight
 
 from plain_plugins import NOISE
-from tsuzuku.core import launch
+from tsuzuku.core import checkpoint_files, launch, parts
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
+from tsuzuku.worker.check import verify
 
 TWO = ["distributed.launcher=torchrun", "distributed.devices=2"]
 LONG = ["dataset.count=203", "batch_size=7", "num_epochs=4", "accumulate_grad_batches=2"]
@@ -118,16 +120,69 @@ def test_another_number_of_ranks_has_the_same_curves(workspace: Workspace, store
     assert steps[-1] == 208
 
 
-def test_a_sharded_run_goes_on_exactly_and_whole(workspace: Workspace, store: Store) -> None:
+SLOW_DISK = """
+import os
+import time
+
+if os.environ.get("SLOW_DISK"):
+    sync = os.fsync
+    os.fsync = lambda fd: (time.sleep(0.5), sync(fd))
+"""
+
+
+def test_a_sharded_run_goes_on_exactly_and_ends_whole(
+    workspace: Workspace, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped, its newest checkpoint damaged in a part, and killed in the middle of a save."""
+    model = workspace.root / "models" / "tiny.py"
+    model.write_text(model.read_text().replace("import torch\n", "import torch\n" + SLOW_DISK, 1))
     words = ["dataset.count=203", "batch_size=7", "device_batch_size=2", "num_epochs=2", *TWO]
-    words += ["distributed.strategy=fsdp"]
+    words += ["distributed.strategy=fsdp", "checkpoint.every_steps=5"]
     calm = straight(workspace, store, *words)
     run = new_run(workspace, store, *words)
     assert attempt(workspace, run, stop_after=12) == 143, said(run)
+    stopped = last(run)
+    assert len(list(parts.folder_of(stopped).iterdir())) == 2
+    info = checkpoint_files.read(stopped).info
+    assert info["tensors"]["net.0.weight"] == ["float32", [8, 6]]
+    assert info["size"] == sum(p.stat().st_size for p in (stopped, *pieces(stopped)))
+    assert verify(stopped)
+    content = bytearray(pieces(stopped)[1].read_bytes())
+    content[-1] ^= 1
+    pieces(stopped)[1].write_bytes(content)
+
+    monkeypatch.setenv("SLOW_DISK", "1")
+    process = launch.spawn(workspace, run)
+    drafts = run.checkpoints.glob
+    wait_until(lambda: process.poll() is None and any(drafts(".*.parts.tmp/*")))
+    for rank in ranks_of(process.pid):
+        rank.kill()
+    assert process.wait() == 1, said(run)
+    assert any(drafts(".*.parts.tmp")), "it was to be killed in the middle of a save"
+    aside = stopped.with_name(f"{stopped.name}.corrupt")
+    assert aside.exists()
+    assert parts.folder_of(aside).is_dir()
+    monkeypatch.delenv("SLOW_DISK")
+
     assert attempt(workspace, run) == 0, said(run)
     assert difference(store, calm, run) is None
-    shapes = json.loads(last(run).with_name(last(run).name + ".json").read_text())["tensors"]
-    assert shapes["net.0.weight"] == ["float32", [8, 6]]
+    assert not any(drafts(".*.tmp"))
+    whole = [last(run), *checkpoint_files.bests(run.checkpoints)]
+    assert len(whole) == 2
+    assert all(parts.KEY not in checkpoint_files.read(path).info for path in whole)
+    assert not any(parts.folder_of(path).exists() for path in whole)
+    size = {c.name: c.size for c in store.checkpoints(run_id=run.run_id)}
+    assert size[last(run).name] == last(run).stat().st_size
+    # an earlier one is in parts, and one process goes on from it as from any
+    earlier = next(f for f in checkpoint_files.in_folder(run.checkpoints)[0] if pieces(f.path))
+    alone = ["distributed.launcher=local", "distributed.devices=1", "num_epochs=3"]
+    branch = resume(workspace, store, f"{run.run_id}/{earlier.name}", *alone)
+    assert branch.run_id != run.run_id
+    assert attempt(workspace, branch) == 0, said(branch)
+
+
+def pieces(path: Path) -> list[Path]:
+    return sorted(parts.folder_of(path).glob("*"))
 
 
 def test_what_is_wrong_is_said_in_one_sentence(workspace: Workspace, store: Store) -> None:

@@ -65,8 +65,8 @@ class PartWriter(CheckpointWriter):
         pieces: dict[str, Any] = save.state["pieces"]
         weights = "model_state_dict."
         require_finite({k.removeprefix(weights): v for k, v in pieces.items() if weights in k})
-        rank, world = self._ranks.rank + 1, self._ranks.world
-        draft = folder / f".rank-{rank}.tmp"
+        number, world = self._ranks.rank + 1, self._ranks.world
+        draft = folder / f".part-{number}.tmp"
         try:
             folder.mkdir(exist_ok=True)
             with draft.open("wb", buffering=0) as raw:
@@ -74,12 +74,13 @@ class PartWriter(CheckpointWriter):
                 write_part(file, pieces, save.state["offsets"])
                 os.fsync(raw.fileno())
             sha256 = file.hash.hexdigest()
-            name = f"rank-{rank:05}-of-{world:05}-{sha256[:16]}.safetensors"
+            name = f"part-{number:05}-of-{world:05}-{sha256[:16]}.safetensors"
             draft.replace(folder / name)
         except OSError as error:
             with contextlib.suppress(OSError):
                 draft.unlink(missing_ok=True)
-            raise disk_error(error, parts.folder_of(save.path) / f"rank {rank}") from error
+            part = save.path.with_name(f"part {number} of {save.path.name}")
+            raise disk_error(error, part) from error
         return Part(name, file.size, sha256)
 
     def _publish(self, save: Save, folder: Path, written: list[Part]) -> None:
