@@ -13,7 +13,7 @@ import torch
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.trees import is_list, is_tree
-from tsuzuku.training.checkpoints import Save
+from tsuzuku.training.checkpoints import Save, load
 from tsuzuku.training.distributed import Ranks
 from tsuzuku.training.part_writer import PartWriter
 from tsuzuku.training.parted import TENSORS, description
@@ -94,6 +94,14 @@ def cut(state: dict[str, Any], rank: int, world: int) -> dict[str, Any]:
         return value
 
     return {"rest": {**without(state, []), TENSORS: table}, **made}
+
+
+def take_apart(path: Path, world: int = 2) -> CheckpointFile:
+    """Let a checkpoint that is one file be in parts, as if so many ranks had saved it."""
+    state, info = load(path), checkpoint_files.read(path).info
+    checkpoint_files.remove(path)
+    more = {k: info[k] for k in ("role", "is_best", "end_of_epoch")}
+    return save_in_parts(path, state, world, **more)
 
 
 def save_in_parts(

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from terminal import ask, cli, command, start, wait_for_step
 
+from in_parts import take_apart
+from tsuzuku.core import checkpoint_files, parts
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import Workspace
 
@@ -43,6 +45,7 @@ def test_a_first_training_can_be_looked_at_from_every_side(here: Path) -> None:
     assert differing.keys() >= {"sha256", "metrics.val_loss", "global_step"}
     assert not {key for key in differing if key.startswith(("config.", "tensors."))}
     assert ask(here, "inspect", names[0], "--diff", names[0]) == {}
+    _gathers(here, names[1])
     measured = ask(here, "evaluate", "tiny-noise-latest.pt")["metrics"]
     assert measured["val_loss"] == info["metrics"]["val_loss"], "the same randomness again"
     assert "nothing is left to train" in cli(here, "train", "tiny", "noise").lower()
@@ -50,6 +53,23 @@ def test_a_first_training_can_be_looked_at_from_every_side(here: Path) -> None:
     folder = here / "outputs" / run["run_id"].replace("_", "/", 1)
     for name in ("config.yaml", "config.json", "model.safetensors", "source/models/tiny.py"):
         assert (folder / name).is_file()
+
+
+def _gathers(here: Path, name: str) -> None:
+    """A checkpoint in parts is used as any, and made one file when that is wished."""
+    (path,) = here.glob(f"outputs/*/*/checkpoints/{name}")
+    size = path.stat().st_size
+    take_apart(path)
+    assert "2 (`tsuzuku gather` makes one file)" in cli(here, "inspect", name)
+    whole, gathered = ask(here, "gather", name, "tiny-noise-latest.pt")[::-1]
+    assert (whole["ok"], whole["gathered"], gathered["gathered"]) == (True, False, True)
+    assert path.stat().st_size == gathered["size"] == size
+    (listed,) = [c for c in ask(here, "checkpoints") if c["name"] == name]
+    assert (listed["size"], listed["sha256"]) == (size, gathered["sha256"])
+    apart = take_apart(path)
+    next(parts.folder_of(apart.path).iterdir()).unlink()
+    assert f"{name} lacks its part" in cli(here, "gather", name, code=1)
+    checkpoint_files.remove(path)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

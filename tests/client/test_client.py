@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from in_parts import take_apart
 from mirrors import mirrors
 from plain_plugins import make_workspace
 from servers import Served, free_port, serving
 from tsuzuku.client import Client, Unreachable, WrongToken
+from tsuzuku.core import checkpoint_files, parts
 from tsuzuku.core.errors import (
     Busy,
     CorruptCheckpoint,
@@ -24,6 +26,7 @@ from tsuzuku.core.errors import (
 from tsuzuku.core.schemas import FINAL, Event
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import Workspace
+from tsuzuku.training.checkpoints import load
 
 TOKEN = "a-token-of-some-length"
 ENDLESS = {"num_epochs": 100_000, "checkpoint.keep_last_n": 2}
@@ -107,6 +110,34 @@ def test_checkpoints_are_verified_pinned_measured_and_deleted(client: Client) ->
     client.delete_checkpoint(*first)
     with pytest.raises(NotFound):
         client.checkpoint(*first)
+
+
+def test_what_is_in_parts_is_used_as_it_is_and_gathered(client: Client, tmp_path: Path) -> None:
+    name = "tiny-noise-epoch-2.pt"
+    found = client.find_checkpoint(name)
+    one, path = (found.run_id, name), Path(found.path)
+    whole = {p: p.read_bytes() for p in (path, checkpoint_files.sidecar(path))}
+    assert (found.parts, client.gather(*one).gathered) == (0, False)
+    take_apart(path, 3)
+    assert client.checkpoint(*one).parts == 3
+    assert client.evaluate(*one).metrics["val_loss"] == found.metrics["val_loss"]
+    assert client.verify(*one).ok
+    target = client.download_checkpoint(*one, tmp_path / "w.pt")  # gathers it first
+    assert load(target)["epoch"] == 2
+    assert client.checkpoint(*one).parts == 0
+    take_apart(path)
+    answer = client.gather(*one)
+    assert answer.gathered
+    listed = next(c for c in client.checkpoints().checkpoints if c.name == name)
+    assert (listed.size, listed.sha256) == (answer.size, answer.sha256)
+    apart = take_apart(path)
+    piece = next(parts.folder_of(apart.path).iterdir())
+    piece.write_bytes(piece.read_bytes()[:-1])
+    with pytest.raises(CorruptCheckpoint, match="cut or overwritten"):
+        client.gather(*one)
+    checkpoint_files.remove(path)
+    for place, content in whole.items():
+        place.write_bytes(content)
 
 
 def test_files_arrive_whole_or_not_at_all(client: Client, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from browsing import Complaints, Theme, api, overflowing, settled, show, unreachable, visit
 from grid_rows import choose, chosen, grid, has_rows
+from in_parts import take_apart
 from made_runs import checkpoint
 from plain_plugins import CONFIG, NOISE, make_workspace
 from servers import Served, serving
@@ -153,6 +154,19 @@ def test_verify_and_pin(page: Page, served: Served, run_id: str) -> None:
     button(main, "📌 ピンを外す").click()
     expect(main.get_by_text(f"{name} のピンを外しました。")).to_be_visible()
     assert not known(served, run_id)[name]["pinned"]
+
+
+def test_what_is_in_parts_is_gathered(page: Page, served: Served, run_id: str) -> None:
+    name = "tiny-noise-epoch-3.pt"
+    main = opened(page, served, f"{run_id}/{name}")
+    expect(button(main, "🔍 検証")).to_be_visible()
+    expect(button(main, "🧩 1 つのファイルにまとめる")).to_have_count(0)
+    take_apart(Path(known(served, run_id)[name]["path"]))
+    main = opened(page, served, f"{run_id}/{name}")
+    button(main, "🧩 1 つのファイルにまとめる").click()
+    expect(main.get_by_text(f"{name} を 1 つのファイルにまとめました")).to_be_visible(timeout=LONG)
+    expect(button(main, "🧩 1 つのファイルにまとめる")).to_have_count(0)
+    assert api(served.url, f"/api/checkpoints/{run_id}/{name}")["parts"] == 0
 
 
 def downloaded(page: Page, link: Locator) -> bytes:

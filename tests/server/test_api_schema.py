@@ -23,7 +23,7 @@ NOT_TRIED = {
     # fetches from other machines; test_downloads has a mirror of its own
     "POST /api/dataset/download",
 }
-EXPENSIVE = ("/verify", "/export", "/evaluate")
+EXPENSIVE = ("/verify", "/gather", "/export", "/evaluate")
 """Load torch for what exists; for what does not, they are as quick as any."""
 
 load_all_checks()
@@ -85,6 +85,7 @@ def good_calls(home: House) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "GET /api/checkpoints/{run_id}/{name}/download", one
     yield "POST /api/checkpoints/{run_id}/{name}/pin", {**one, "body": {"pinned": True}}
     yield "POST /api/checkpoints/{run_id}/{name}/verify", one
+    yield "POST /api/checkpoints/{run_id}/{name}/gather", one
     yield "POST /api/checkpoints/{run_id}/{name}/evaluate", {**one, "body": {}}
     yield "POST /api/checkpoints/{run_id}/{name}/export", {**one, "body": {"half": True}}
     (exported,) = (home.root / "outputs").glob("*/*/exports/*.safetensors")

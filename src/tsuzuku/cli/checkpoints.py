@@ -29,6 +29,7 @@ def inspect(source: Source, name: str, as_json: bool) -> None:
     facts = {
         "file": info["name"],
         "size": size(info["size"]),
+        **({"parts": _parts_of(info)} if info.get("parts") else {}),
         "SHA-256": info["sha256"],
         "epoch": info.get("epoch", "–"),
         "global step": info.get("global_step", "–"),
@@ -58,6 +59,12 @@ def inspect(source: Source, name: str, as_json: bool) -> None:
         for key, value in settings.items():
             chosen.add_row(escape(key), escape(str(value)))
         show(chosen)
+
+
+def _parts_of(info: dict[str, Any]) -> str:
+    """In how many files beside its own the tensors are: a server counts, a sidecar lists them."""
+    found: Any = info["parts"]
+    return f"{found if isinstance(found, int) else len(found)} (`tsuzuku gather` makes one file)"
 
 
 def _bytes_of(kind: str) -> int:

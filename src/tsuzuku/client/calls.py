@@ -165,7 +165,8 @@ class Client(Watching):
 
     def download_checkpoint(self, run_id: str, name: str, target: Path) -> Path:
         """Fetch a checkpoint file to `target`; its SHA-256 is compared."""
-        sha256 = self.checkpoint(run_id, name).sha256
+        found = self.checkpoint(run_id, name)
+        sha256 = self.gather(run_id, name).sha256 if found.parts else found.sha256
         return self._transport.save(f"{_checkpoint(run_id, name)}/download", target, sha256)
 
     def imports(self) -> a.ImportList:

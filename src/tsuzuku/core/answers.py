@@ -188,6 +188,8 @@ class CheckpointDetails(CheckpointInfo):
     best_val_loss: float | None = None
     tensors: dict[str, list[str | list[int]]] = {}
     """Of every weight: its type, and its shape."""
+    parts: int = 0
+    """Files beside its own in which its tensors are; 0 for one file."""
     checked_at: float | None = None
     """When its bytes were last found to be what was saved, in seconds since the epoch."""
     in_use: str = ""

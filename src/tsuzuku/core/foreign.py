@@ -121,6 +121,11 @@ def described(file: TensorFile, size: int) -> ForeignFile:
     contents, path = file.contents, file.path
     if not is_tree(contents):
         _refuse_object(path, contents)
+    if {"parts", "sharded_tensors"} <= contents.keys():
+        raise CorruptCheckpoint(
+            f"{path.name} has its tensors in parts, which belong to the run that saved it.",
+            "`tsuzuku gather` makes one file of it there.",
+        )
     if path.suffix == ".safetensors":
         return ForeignFile(path, size, "safetensors", _weights(path, contents))
     key = next((k for k in WEIGHTS if _has_tensors(contents.get(k))), None)

@@ -54,6 +54,16 @@ say = speaker(
         "verifying": Both("検証しています…", "Verifying…"),
         "verify_good": Both("{name} は正常です（{checked}）。", "{name} is sound ({checked})."),
         "verify_bad": Both("{name} は壊れています: {error}", "{name} is damaged: {error}"),
+        "gather": Both("🧩 1 つのファイルにまとめる", "🧩 Gather into one file"),
+        "gather_help": Both(
+            "複数のプロセスが {count} 個に分けて保存したものを、1 つのファイルにします。",
+            "Several ranks have saved it in {count} parts; this makes one file of them.",
+        ),
+        "gathering": Both("まとめています…", "Gathering…"),
+        "gathered_now": Both(
+            "{name} を 1 つのファイルにまとめました（{size}）。",
+            "{name} is one file now ({size}).",
+        ),
         "pin": Both("📌 ピン留め", "📌 Pin"),
         "unpin": Both("📌 ピンを外す", "📌 Unpin"),
         "pin_help": Both(
@@ -138,6 +148,10 @@ def _buttons(details: CheckpointDetails) -> None:
         label = "unpin" if details.pinned else "pin"
         if st.button(say(label), help=say("pin_help"), key="checkpoint_pin"):
             _pin(details)
+        if details.parts:
+            help_text = say("gather_help", count=details.parts)
+            if st.button(say("gather"), help=help_text, key="checkpoint_gather"):
+                _gather(details)
         exporting.download(exporting.checkpoint_path(details.run_id, details.name), details.size)
         if st.button(say("delete"), key="checkpoint_delete"):
             _ask_before_deleting(details)
@@ -152,6 +166,14 @@ def _verify(details: CheckpointDetails) -> None:
         if answer.ok:
             done("good", say("verify_good", name=f"`{answer.name}`", checked=answer.checked))
         done("bad", say("verify_bad", name=f"`{answer.name}`", error=answer.error))
+
+
+def _gather(details: CheckpointDetails) -> None:
+    with refusals():
+        with st.spinner(say("gathering")):
+            answer = client().gather(details.run_id, details.name)
+        size = figures.size(answer.size)
+        done("good", say("gathered_now", name=f"`{answer.name}`", size=size))
 
 
 def _pin(details: CheckpointDetails) -> None:

@@ -47,7 +47,9 @@ def _gathered(file: CheckpointFile) -> CheckpointFile:
         size, sha256 = written(state, draft)
         if checkpoint_files.read(file.path).info["sha256"] != file.info["sha256"]:
             raise FileNotFoundError(file.path)
-        return checkpoint_files.exchange(file, draft, size=size, sha256=sha256, parts=None)
+        # what was made of it knows it by its old hash
+        facts = {"size": size, "sha256": sha256, "gathered_from": file.info["sha256"]}
+        return checkpoint_files.exchange(file, draft, parts=None, **facts)
     except (CorruptCheckpoint, OSError) as error:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)

@@ -117,7 +117,8 @@ def _give_weights(model: nn.Module, run: RunDir | None, note: Tree) -> None:
             continue
         with suppress(TsuzukuError):
             found = checkpoint_files.read(path)
-            if found.info["sha256"] == note.get("source_sha256"):
+            known = (found.info["sha256"], found.info.get("gathered_from"))
+            if note.get("source_sha256") in known:
                 state = load(path)["model_state_dict"]
                 check_weights(model, state, path.name)
                 model.load_state_dict(state)

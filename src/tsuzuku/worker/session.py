@@ -177,6 +177,7 @@ class Session:
             half, settings = training.save.compact, state.settings
             export.final_weights(weights, run.weights, half=half, settings=settings)
             emit.say("weights", name=run.weights.name)
+            del weights  # gathering takes memory for a whole checkpoint
             self._gather()
             self.keeping.tidied(lambda: not self.stop_asked())
 

@@ -105,6 +105,7 @@ def details(run_id: str, name: str, here: Here) -> CheckpointDetails:
     known: dict[str, Any] = dict(found.info)
     more: dict[str, Any] = {
         "best_val_loss": known.get("best_val_loss"),
+        "parts": len(parts.listed(known)),
         "in_use": in_use(here, run, found),
         "checked_at": here.store.checked_at(run.run_id, found.name),
     }
@@ -117,7 +118,7 @@ def details(run_id: str, name: str, here: Here) -> CheckpointDetails:
     response_class=FileResponse,
     responses={
         200: {"content": {"application/octet-stream": {}}, "description": "The file."},
-        **problems(404, 409, 422, 507),
+        **problems(404, 409, 422),
     },
 )
 def download(run_id: str, name: str, here: Here) -> FileResponse:
@@ -145,7 +146,7 @@ def verify(run_id: str, name: str, here: Here) -> Verified:
     )
 
 
-@router.post("/{run_id}/{name}/gather", responses=problems(400, 404, 409, 422, 507))
+@router.post("/{run_id}/{name}/gather", responses=problems(400, 404, 409, 422))
 def gather(run_id: str, name: str, here: Here) -> Gathered:
     """Make one file of a checkpoint that several ranks have saved in parts, in a worker.
 

@@ -27,7 +27,7 @@ def models(here: Here) -> TrainedModels:
     response_class=FileResponse,
     responses={
         200: {"content": {"application/octet-stream": {}}, "description": "The file."},
-        **problems(404, 409, 422, 507),
+        **problems(404, 409, 422),
     },
 )
 def download(name: str, here: Here) -> FileResponse:
