@@ -60,7 +60,7 @@ EXITS = {
     "follow": "0 the watched training ended, however it ended; 2 there is no such run; "
     "130 the watching was ended by Ctrl-C.",
     "verify": "0 all are whole; 1 at least one is damaged; 2 no such checkpoint.",
-    "gather": "0 all are one file each; 1 at least one could not be gathered; 2 no such checkpoint.",
+    "gather": "0 all are one file each; 1 at least one is not; 2 no such checkpoint.",
     "prune": "0; 1 if the newest checkpoint of a run does not verify: then nothing of it goes.",
     "predict": "0; 1 if the checkpoint is damaged; 2 for an input that cannot be used.",
     "evaluate": "0; 1 if the checkpoint is damaged; 2 wrong input.",

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from house import House
 
+from in_parts import save_in_parts, state_of
 from made_runs import begin, checkpoint
 from plain_plugins import make_workspace
-from tsuzuku.core import checkpoint_files
+from tsuzuku.core import checkpoint_files, parts
 from tsuzuku.core.checkpoint_files import link_best, link_latest
 from tsuzuku.core.pruning import index_anew
 from tsuzuku.core.store import Store
@@ -104,6 +105,25 @@ def test_the_best_goes_with_the_file_whose_bytes_it_has(
     best = checkpoint_files.read(run.checkpoints / BEST)
     checkpoint_files.check(best)
     assert best.info["copy_of"] == "tiny-noise-epoch-3.pt"
+
+
+def test_every_part_is_looked_at(run: RunDir, store: Store, looks: Verification) -> None:
+    """A best has names of its own for the parts, and stays when the other's are gone."""
+    path, best = run.checkpoints / "tiny-noise-epoch-4.pt", run.checkpoints / BEST
+    state = state_of(4, 40)
+    state["metadata"] = {"run_id": run.run_id, "timestamp": 2000.0}  # the newest
+    link_best(save_in_parts(path, state, 2), BEST)
+    index_anew(run, store)
+    assert every(looks) == 4
+    assert said(store, run) == []
+    next(parts.folder_of(path).iterdir()).unlink()
+    looks.hours = 0.0
+    assert looks.look()
+    assert parts.folder_of(path.with_name(f"{path.name}.corrupt")).is_dir()
+    assert not parts.folder_of(path).exists()
+    (line,) = said(store, run)
+    assert "lacks its part" in line
+    checkpoint_files.check(checkpoint_files.read(best))
 
 
 def test_an_altered_sidecar_is_damage_too(run: RunDir, store: Store, looks: Verification) -> None:

@@ -133,7 +133,8 @@ class Verification:
         best = [p for p in run.checkpoints.glob("*") if p != path and _same(p, path)]
         new = checkpoint_files.set_aside(path)
         for other in best:  # the same bytes under another name
-            checkpoint_files.set_aside(other)
+            if not _has_good_parts(other):
+                checkpoint_files.set_aside(other)
         self.store.drop_checkpoint(run.run_id, path.name)
         relink(run)
         newest = tip(run)
@@ -155,3 +156,13 @@ class Verification:
 
 def _same(one: Path, other: Path) -> bool:
     return one.suffix in checkpoint_files.SUFFIXES and not one.is_symlink() and one.samefile(other)
+
+
+def _has_good_parts(path: Path) -> bool:
+    """Whether a checkpoint is in parts and whole: it has names of its own for them."""
+    try:
+        file = checkpoint_files.read(path)
+        checkpoint_files.check(file)
+    except CorruptCheckpoint:
+        return False
+    return parts.KEY in file.info
