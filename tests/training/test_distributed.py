@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,11 +22,14 @@ from tsuzuku.training.distributed import Pace, Ranks, lost_the_others, on_cpu, u
 from tsuzuku.training.sharding import blocks
 
 TOGETHER = """
-import copy, json
+import copy, json, os
+from pathlib import Path
 import torch
 import torch.distributed as dist
 from torch import nn
+from in_parts import save_in_parts, state_of
 from tsuzuku.core.settings import DistributedSettings
+from tsuzuku.training.checkpoints import load
 from tsuzuku.training.batchnorm import with_whole_batchnorm
 from tsuzuku.training.distributed import join, leave
 from tsuzuku.training.sharding import moments_of, parts_of, shard, whole
@@ -90,13 +94,26 @@ shard(other, ranks, cpu)
 second = torch.optim.AdamW(other.parameters(), lr=0.1)
 other.load_state_dict(parts_of(weights, other))
 second.load_state_dict(moments_of(copy.deepcopy(moments), second))  # as from a file
+# and out of the parts that another number of ranks has saved
+file = Path(os.environ["PARTS"]) / "a.pt"
+if r == 0:
+    state = {**state_of(), "model_state_dict": weights, "optimizer_state_dict": moments}
+    save_in_parts(file, copy.deepcopy(state), 3)
+ranks.told(None)
+saved = load(file, whole=False)
+fewer = Blocks()
+shard(fewer, ranks, cpu)
+third = torch.optim.AdamW(fewer.parameters(), lr=0.1)
+fewer.load_state_dict(parts_of(saved["model_state_dict"], fewer))
+third.load_state_dict(moments_of(saved["optimizer_state_dict"], third))
 torch.manual_seed(2)
 batch = torch.randn(4, 5)
-for m, o in ((model, optimizer), (other, second)):
+for m, o in ((model, optimizer), (other, second), (fewer, third)):
     m(batch).backward()
     o.step()
 a, b = whole(model.state_dict(), keep=True), whole(other.state_dict(), keep=True)
-found["same"] = all(torch.equal(a[k], b[k]) for k in a)
+c = whole(fewer.state_dict(), keep=True)
+found["same"] = all(torch.equal(a[k], b[k]) and torch.equal(a[k], c[k]) for k in a)
 found["moved"] = any(not torch.equal(a[k], before[k]) for k in a)
 if r == 0:
     print(json.dumps(found))
@@ -105,15 +122,18 @@ leave()
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the first of two ranks saw."""
+    tests = str(Path(__file__).parent.parent)
+    path = os.pathsep.join(filter(None, [tests, os.environ.get("PYTHONPATH")]))
+    own = {"PYTHONPATH": path, "PARTS": str(tmp_path_factory.mktemp("parts"))}
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     both = [
         subprocess.Popen(
             [sys.executable, "-c", TOGETHER], stdout=subprocess.PIPE, text=True,
-            env={**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={**os.environ, **common, **own, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(2)
     ]  # fmt: skip
