@@ -14,6 +14,7 @@ ALL = (
     "startup",
     "step_loop",
     "save_stall",
+    "sharded_save",
     "compression",
     "resume",
     "launchers",

@@ -1,6 +1,6 @@
 """How long a step waits for a save with fsdp: each rank's copy of its part, or all gathered first.
 
-    python benchmarks/sharded_save.py [--ranks 2] [--megabytes 400]
+    python benchmarks/sharded_save.py [--ranks 2] [--megabytes 400] [--quick]
 
 The state is that of AdamW: of its megabytes a third are weights. Each way is timed after a first
 time, for the buffers of the copy are kept. Memory is the highest that the first rank has had.
@@ -25,7 +25,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--megabytes", type=int, default=400)
+    parser.add_argument("--quick", action="store_true", help="a small model")
     chosen = parser.parse_args()
+    if chosen.quick:
+        chosen.megabytes = 48
     if "RANK" in os.environ:
         rank(chosen.megabytes)
         return

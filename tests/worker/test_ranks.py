@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -14,7 +15,7 @@ import psutil
 import pytest
 from attempts import attempt, difference, last, new_run, resume, said, straight
 
-from plain_plugins import NOISE
+from plain_plugins import NOISE, make_workspace
 from tsuzuku.core import checkpoint_files, launch, parts
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
@@ -23,6 +24,10 @@ from tsuzuku.worker.check import verify
 TWO = ["distributed.launcher=torchrun", "distributed.devices=2"]
 LONG = ["dataset.count=203", "batch_size=7", "num_epochs=4", "accumulate_grad_batches=2"]
 """An odd count in odd batches: the last one of an epoch has one sample, and two ranks."""
+
+SLOW = NOISE.replace("import random\n", "import random\nimport time\n").replace(
+    "index):\n", "index):\n        time.sleep(0.01)\n"
+)
 
 pytestmark = [
     pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two ranks need two processors"),
@@ -66,9 +71,7 @@ def ranks_of(pid: int) -> list[psutil.Process]:
 @pytest.fixture
 def calm(workspace: Workspace, store: Store) -> RunDir:
     """A run of two ranks that nobody disturbed, of samples that take ten milliseconds each."""
-    slow = NOISE.replace("import random\n", "import random\nimport time\n")
-    slow = slow.replace("index):\n", "index):\n        time.sleep(0.01)\n")
-    (workspace.root / "datasets" / "noise.py").write_text(slow, encoding="utf-8")
+    (workspace.root / "datasets" / "noise.py").write_text(SLOW, encoding="utf-8")
     return straight(workspace, store, *LONG, *TWO, "checkpoint.every_steps=5")
 
 
@@ -179,6 +182,51 @@ def test_a_sharded_run_goes_on_exactly_and_ends_whole(
     branch = resume(workspace, store, f"{run.run_id}/{earlier.name}", *alone)
     assert branch.run_id != run.run_id
     assert attempt(workspace, branch) == 0, said(branch)
+
+
+@pytest.mark.soak
+def test_all_ranks_pause_while_the_disk_is_full(tmp_path: Path) -> None:
+    """And go on when there is room, or end when they are to stop."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("NOT TESTED: a full disk (needs root, to mount a small one)")
+    filler = tmp_path / "filler"
+    words = [*LONG, *TWO, "distributed.strategy=fsdp", "checkpoint.every_steps=5"]
+
+    def fill() -> None:
+        with filler.open("wb") as file:
+            free = shutil.disk_usage(tmp_path).free
+            os.posix_fallocate(file.fileno(), 0, free - (10 << 20))
+
+    try:
+        workspace = Workspace(make_workspace(tmp_path / "workspace"))
+        (workspace.root / "datasets" / "noise.py").write_text(SLOW, encoding="utf-8")
+        with Store(workspace.db) as store:
+            run = new_run(workspace, store, *words)
+
+            def becomes(status: str) -> None:
+                def is_so() -> bool:
+                    told = store.last_event(run.run_id, "status")
+                    return told is not None and told.payload["status"] == status
+
+                wait_until(is_so)
+
+            process = launch.spawn(workspace, run)
+            wait_until(lambda: bool(checkpoint_files.in_folder(run.checkpoints)[0]))
+            for _ in range(2):
+                fill()
+                becomes("paused")
+                filler.unlink()
+                becomes("running")
+            fill()
+            becomes("paused")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait() == 1, said(run)
+            filler.unlink()
+            assert not any(run.checkpoints.glob(".*"))
+            assert attempt(workspace, run) == 0, said(run)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def pieces(path: Path) -> list[Path]:

@@ -56,7 +56,8 @@ def listed(info: Mapping[str, Any]) -> list[Part]:
             (entry.get(k) for k in ("name", "size", "sha256")) if is_tree(entry) else (None,) * 3
         )
         # a name, and nothing that leads elsewhere
-        plain = isinstance(name, str) and Path(name).name == name and not name.startswith(".")
+        plain = isinstance(name, str) and bool(name) and Path(name).name == name
+        plain = plain and not str(name).startswith(".")
         if not plain or not isinstance(size, int) or not isinstance(sha256, str):
             raise CorruptCheckpoint("A checkpoint's table of parts makes no sense.")
         found.append(Part(str(name), size, sha256))
