@@ -21,7 +21,7 @@ from tsuzuku.training import checkpoints, gathering
 from tsuzuku.training.checkpoints import Save, load, write, written
 from tsuzuku.training.gathering import gather
 from tsuzuku.training.part_files import opened
-from tsuzuku.worker.check import first_difference, verify
+from tsuzuku.worker.check import describe, first_difference, verify
 
 
 def names(folder: Path) -> set[str]:
@@ -118,7 +118,7 @@ def test_file_and_parts_are_plain_and_counted(tmp_path: Path) -> None:
     folder = parts.folder_of(file.path)
     assert len(list(folder.iterdir())) == 2
     sizes = [p.stat().st_size for p in (file.path, *folder.iterdir())]
-    assert file.info["size"] == sum(sizes)
+    assert file.info["size"] == describe(file.path)["size"] == sum(sizes)
     alone = torch.load(file.path, weights_only=True)
     assert alone["model_state_dict"]["w"] is None
     assert alone["global_step"] == 1

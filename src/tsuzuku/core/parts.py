@@ -74,6 +74,11 @@ def file_size(info: Mapping[str, Any]) -> int:
     return int(info["size"]) - sum(part.size for part in listed(info))
 
 
+def taken(path: Path) -> int:
+    """Bytes in the folder of a checkpoint's parts, if there is one."""
+    return sum(one.stat().st_size for one in folder_of(path).glob("*"))
+
+
 def sized(path: Path, info: Mapping[str, Any]) -> None:
     """Raise CorruptCheckpoint unless every part is there in its size: a look without reading."""
     folder = folder_of(path)

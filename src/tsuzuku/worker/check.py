@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tsuzuku.core import checkpoint_files
+from tsuzuku.core import checkpoint_files, parts
 from tsuzuku.core.errors import CorruptCheckpoint
 from tsuzuku.core.trees import is_list, is_tree
 from tsuzuku.training.checkpoints import load
@@ -48,7 +48,7 @@ def describe(path: Path) -> dict[str, Any]:
     small = ("epoch", "global_step", "metrics", "best_val_loss", "config", "metadata")
     return {
         "name": path.name,
-        "size": path.stat().st_size,
+        "size": path.stat().st_size + parts.taken(path),
         "sha256": checkpoint_files.sha256_of(path),
         **{key: plain(saved[key]) for key in small if key in saved},
         "tensors": _shapes(tensors),
