@@ -290,6 +290,34 @@ def test_beside_others(tmp_path: Path) -> None:
     assert torch.equal(opened_before.whole(), load(file.path)["model_state_dict"]["w"])
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_has_taken_its_name_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
+    """A training has a new best one, say, or somebody deletes the checkpoint."""
+    file = save_in_parts(tmp_path / "a.pt", state_of(1, 1))
+    newer = save_in_parts(tmp_path / "b.pt", state_of(2, 2))
+    checkpoint_files.link_best(file, "best.pt")
+    checkpoint_files.remove(file.path)
+    best = tmp_path / "best.pt"
+
+    def slow(state: Any, draft: Path) -> Any:
+        made = written(state, draft)
+        if gone:
+            checkpoint_files.remove(best)
+        else:
+            checkpoint_files.link_best(newer, best.name)
+        return made
+
+    monkeypatch.setattr(gathering, "written", slow)
+    with pytest.raises(Busy, match="was replaced, moved or deleted"):
+        gather(best)
+    assert best.exists() != gone
+    if not gone:
+        assert first_difference(best, newer.path) is None
+        checkpoint_files.check(checkpoint_files.read(best))
+
+
 def test_a_full_disk_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = save_in_parts(tmp_path / "a.pt", state_of())
     before = names(tmp_path)

@@ -9,12 +9,13 @@ was saved by several ranks (see `parts`) go wherever it goes.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,9 +182,37 @@ def _check(checkpoint: CheckpointFile) -> None:
 def exchange(checkpoint: CheckpointFile, draft: Path | None = None, **facts: Any) -> CheckpointFile:
     """Let the finished and fsynced temporary file take the checkpoint's place; `facts` are its
     `size` and `sha256`, and what else changes in the sidecar, where None takes something out.
-    `draft`: that file, where it has another name than `temporary`'s."""
-    info = {**checkpoint.info, **facts}
-    return _replace(checkpoint.path, {k: v for k, v in info.items() if v is not None}, draft)
+    `draft`: that file, where it has another name than `temporary`'s.
+
+    Raises FileNotFoundError if the checkpoint is another one by now, or is gone.
+    """
+    path = checkpoint.path
+    info = {k: v for k, v in {**checkpoint.info, **facts}.items() if v is not None}
+    with _one_at_a_time(path.parent):
+        if not is_still(checkpoint):
+            raise FileNotFoundError(path)
+        return _replace(path, info, draft)
+
+
+def is_still(checkpoint: CheckpointFile) -> bool:
+    """Whether what has the name of a checkpoint is still that one."""
+    try:
+        return read(checkpoint.path).info["sha256"] == checkpoint.info["sha256"]
+    except CorruptCheckpoint:
+        return False
+
+
+@contextlib.contextmanager
+def _one_at_a_time(folder: Path) -> Generator[None]:
+    """No other process lets a file take another's place in a folder meanwhile: a training that has
+    a new best one may meet somebody who makes one file of the old one."""
+    number = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # no locks on this file system
+            fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)
 
 
 def _replace(path: Path, info: Mapping[str, Any], draft: Path | None = None) -> CheckpointFile:
@@ -251,15 +280,21 @@ def link_latest(target: Path, name: str) -> None:
     draft.replace(link)
 
 
-def link_best(target: CheckpointFile, name: str) -> None:
-    """Keep `target` under the name `name` too, so that it outlives the file it came from."""
-    _share(target, name, {**target.info, "role": "best", "copy_of": target.name})
+def link_best(target: CheckpointFile, name: str, instead_of: CheckpointFile | None = None) -> None:
+    """Keep `target` under the name `name` too, so that it outlives the file it came from.
+
+    `instead_of`: only while that one has the name.
+    """
+    with _one_at_a_time(target.path.parent):
+        if instead_of is None or is_still(instead_of):
+            _share(target, name, {**target.info, "role": "best", "copy_of": target.name})
 
 
 def restore_original(best: CheckpointFile) -> CheckpointFile:
     """Give a `best` the name of the checkpoint it was a copy of back, beside its own."""
     info = {k: v for k, v in best.info.items() if k != "copy_of"} | {"role": "checkpoint"}
-    return _share(best, str(best.info["copy_of"]), info)
+    with _one_at_a_time(best.path.parent):
+        return _share(best, str(best.info["copy_of"]), info)
 
 
 def _share(target: CheckpointFile, name: str, info: Mapping[str, Any]) -> CheckpointFile:

@@ -45,17 +45,15 @@ def _gathered(file: CheckpointFile) -> CheckpointFile:
         state = load(file.path)
         require_room(file.path.parent, bytes_needed(state))
         size, sha256 = written(state, draft)
-        if checkpoint_files.read(file.path).info["sha256"] != file.info["sha256"]:
-            raise FileNotFoundError(file.path)
         # what was made of it knows it by its old hash
         facts = {"size": size, "sha256": sha256, "gathered_from": file.info["sha256"]}
         return checkpoint_files.exchange(file, draft, parts=None, **facts)
     except (CorruptCheckpoint, OSError) as error:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
-        if not file.path.exists() or not parts.folder_of(file.path).is_dir():
+        if not checkpoint_files.is_still(file) or not parts.folder_of(file.path).is_dir():
             raise Busy(
-                f"{file.name} was moved or deleted while it was being gathered.",
+                f"{file.name} was replaced, moved or deleted while it was being gathered.",
                 "`tsuzuku checkpoints` lists what is there.",
             ) from None
         if isinstance(error, OSError):
@@ -79,6 +77,7 @@ def _original(path: Path) -> Path | None:
 def _follow(before: CheckpointFile, after: CheckpointFile) -> None:
     """Let what was a copy of a checkpoint be one of what it is now."""
     for path in checkpoint_files.bests(after.path.parent):
-        best = checkpoint_files.read(path).info
-        if best["sha256"] == before.info["sha256"] and best.get("copy_of") == before.name:
-            checkpoint_files.link_best(after, path.name)
+        best = checkpoint_files.read(path)
+        same = best.info["sha256"] == before.info["sha256"]
+        if same and best.info.get("copy_of") == before.name:
+            checkpoint_files.link_best(after, path.name, instead_of=best)
