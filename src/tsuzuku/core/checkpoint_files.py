@@ -115,9 +115,7 @@ def in_folder(folder: Path) -> tuple[list[CheckpointFile], list[Path]]:
     """
     good: list[CheckpointFile] = []
     odd: list[Path] = []
-    for path in sorted(folder.glob("*")):
-        if path.suffix not in SUFFIXES or path.is_symlink() or path.name.startswith("."):
-            continue
+    for path in _files(folder):
         try:
             found = read(path)
         except CorruptCheckpoint:
@@ -131,12 +129,20 @@ def in_folder(folder: Path) -> tuple[list[CheckpointFile], list[Path]]:
 def bests(folder: Path) -> list[Path]:
     """The `best` copies in a folder that have a good sidecar."""
     found: list[Path] = []
-    for path in sorted(folder.glob("*")):
-        if path.suffix in SUFFIXES and not path.is_symlink() and not path.name.startswith("."):
-            with contextlib.suppress(CorruptCheckpoint):
-                if read(path).info.get("role") == "best":
-                    found.append(path)
+    for path in _files(folder):
+        with contextlib.suppress(CorruptCheckpoint):
+            if read(path).info.get("role") == "best":
+                found.append(path)
     return found
+
+
+def _files(folder: Path) -> list[Path]:
+    """What may be checkpoints, by name: neither links nor what is being written."""
+    return [
+        path
+        for path in sorted(folder.glob("*"))
+        if path.suffix in SUFFIXES and not path.is_symlink() and not path.name.startswith(".")
+    ]
 
 
 def sha256_of(path: Path) -> str:

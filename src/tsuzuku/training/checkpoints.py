@@ -38,7 +38,7 @@ DEEPEST = 64
 RESERVE = 16 << 20
 """Bytes that stay free on the disk beside a checkpoint, for the events and the log."""
 
-GATHERED = 1 << 20
+BUFFERED = 1 << 20
 """Bytes that are hashed and written at once."""
 
 
@@ -198,8 +198,8 @@ def written(state: Mapping[str, Any], draft: Path) -> tuple[int, str]:
         try:
             # torch writes a zip file's small parts one by one: together they cost the training
             # a turn at Python's lock instead of a hundred
-            with io.BufferedWriter(file, GATHERED) as gathering:
-                torch.save(state, gathering)  # pyright: ignore[reportArgumentType]
+            with io.BufferedWriter(file, BUFFERED) as buffer:
+                torch.save(state, buffer)  # pyright: ignore[reportArgumentType]
         except Exception:
             # what the disk said, rather than what torch made of it
             if file.failed is not None:
