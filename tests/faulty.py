@@ -20,6 +20,7 @@ import torch
 from tsuzuku.core import checkpoint_files, compression
 from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.core.settings import CheckpointSettings
+from tsuzuku.core.sidecars import write_sidecar
 from tsuzuku.core.workspace import RunDir
 from tsuzuku.training.checkpoints import Save, disk_error, write
 
@@ -53,9 +54,9 @@ def interrupt(run: RunDir) -> None:
     """What kills have left: a draft, a sidecar without a file, a replacement that was not done."""
     (run.checkpoints / ".c-4.pt.tmp").write_bytes(b"half")
     newest = checkpoint_files.read(run.checkpoints / "c-3.pt")
-    checkpoint_files.write_sidecar(run.checkpoints / "c-4.pt", newest.info)
+    write_sidecar(run.checkpoints / "c-4.pt", newest.info)
     following = {"inode": 1, "info": dict(newest.info)}
-    checkpoint_files.write_sidecar(newest.path, {**newest.info, checkpoint_files.NEXT: following})
+    write_sidecar(newest.path, {**newest.info, checkpoint_files.NEXT: following})
 
 
 def remove(run: RunDir) -> None:

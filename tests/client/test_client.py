@@ -24,6 +24,7 @@ from tsuzuku.core.errors import (
     WrongInput,
 )
 from tsuzuku.core.schemas import FINAL, Event
+from tsuzuku.core.sidecars import sidecar
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import Workspace
 from tsuzuku.training.checkpoints import load
@@ -116,7 +117,7 @@ def test_what_is_in_parts_is_used_as_it_is_and_gathered(client: Client, tmp_path
     name = "tiny-noise-epoch-2.pt"
     found = client.find_checkpoint(name)
     one, path = (found.run_id, name), Path(found.path)
-    whole = {p: p.read_bytes() for p in (path, checkpoint_files.sidecar(path))}
+    whole = {p: p.read_bytes() for p in (path, sidecar(path))}
     assert (found.parts, client.gather(*one).gathered) == (0, False)
     take_apart(path, 3)
     assert client.checkpoint(*one).parts == 3

@@ -15,6 +15,7 @@ from dying import crashes
 from tsuzuku.core import checkpoint_files as files
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint
+from tsuzuku.core.sidecars import sidecar, write_sidecar
 from tsuzuku.core.workspace import RunDir
 
 LATEST, BEST = "m-d-latest.pt", "m-d-best.pt"
@@ -170,10 +171,10 @@ def test_a_crash_during_the_sweep_itself_is_mended_by_the_next(run: RunDir) -> N
         best = files.read(run.checkpoints / BEST)
         card = {**two.info, "role": "best", "copy_of": two.name}
         following = {"inode": two.path.stat().st_ino, "info": card}
-        files.write_sidecar(best.path, {**best.info, files.NEXT: following})
+        write_sidecar(best.path, {**best.info, files.NEXT: following})
         (run.checkpoints / ".m-d-epoch-3.pt.tmp").write_bytes(b"half")
         (run.checkpoints / ".m-d-epoch-3.pt.json.77.tmp").write_bytes(b"{")
-        files.sidecar(run.checkpoints / "m-d-epoch-3.pt").write_text("{}", encoding="utf-8")
+        sidecar(run.checkpoints / "m-d-epoch-3.pt").write_text("{}", encoding="utf-8")
         (run.path / ".model.safetensors.tmp").write_bytes(b"half")
 
     for _ in crashes(lambda: files.sweep(run), damaged):
@@ -227,9 +228,9 @@ def test_links_copies_and_files_of_other_kinds_are_no_checkpoints_of_their_own(r
 @pytest.mark.parametrize("key", ["epoch", "global_step", "size", "sha256", "metadata"])
 def test_a_sidecar_that_lacks_something_is_refused_by_name(run: RunDir, key: str) -> None:
     path = save(run, 1).path
-    card = json.loads(files.sidecar(path).read_text(encoding="utf-8"))
+    card = json.loads(sidecar(path).read_text(encoding="utf-8"))
     for broken in ({k: v for k, v in card.items() if k != key}, card | {key: None}):
-        files.sidecar(path).write_text(json.dumps(broken), encoding="utf-8")
+        sidecar(path).write_text(json.dumps(broken), encoding="utf-8")
         with pytest.raises(CorruptCheckpoint, match=key):
             files.read(path)
 
@@ -237,7 +238,7 @@ def test_a_sidecar_that_lacks_something_is_refused_by_name(run: RunDir, key: str
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe\x00", b'"x"'])
 def test_a_sidecar_that_is_none_is_refused(run: RunDir, content: bytes) -> None:
     path = save(run, 1).path
-    files.sidecar(path).write_bytes(content)
+    sidecar(path).write_bytes(content)
     with pytest.raises(CorruptCheckpoint, match=r"\.json"):
         files.read(path)
     assert files.in_folder(run.checkpoints) == ([], [path])
@@ -316,7 +317,7 @@ def test_a_sidecar_is_json_for_every_reader_even_with_values_that_are_not_finite
     def refuse(word: str) -> None:
         raise AssertionError(f"{word} is not JSON")
 
-    json.loads(files.sidecar(path).read_text(encoding="utf-8"), parse_constant=refuse)
+    json.loads(sidecar(path).read_text(encoding="utf-8"), parse_constant=refuse)
 
 
 def test_the_sweep_of_a_clean_folder_touches_nothing(run: RunDir) -> None:

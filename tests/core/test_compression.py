@@ -14,6 +14,7 @@ from tsuzuku.core import checkpoint_files, compression
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.compression import GivenUp, candidates, compress
 from tsuzuku.core.errors import CorruptCheckpoint
+from tsuzuku.core.sidecars import write_sidecar
 from tsuzuku.core.workspace import RunDir
 from tsuzuku.training.checkpoints import Save, load, write
 from tsuzuku.worker.check import verify
@@ -125,7 +126,7 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
     file = saved(tmp_path)
     file.path.write_bytes(b"x" * 100)
     info = {**file.info, "size": 100, "sha256": checkpoint_files.sha256_of(file.path)}
-    checkpoint_files.write_sidecar(file.path, info)
+    write_sidecar(file.path, info)
     with pytest.raises(CorruptCheckpoint, match="no archive"):
         compress(checkpoint_files.read(file.path))
 

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from made_runs import begin, checkpoint
-from tsuzuku.core import checkpoint_files, data_files
+from tsuzuku.core import data_files
 from tsuzuku.core.data_files import Survey, compared, kept, survey
 from tsuzuku.core.resume import plan_resume
+from tsuzuku.core.sidecars import write_sidecar
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 
@@ -128,7 +129,7 @@ def test_where_a_data_set_found_its_files_by_itself_is_known(
     """Its settings name no path; the list that the run keeps does."""
     made = checkpoint(run, 1)
     metadata = {**made.info["metadata"], "data_files": summary(run)}
-    checkpoint_files.write_sidecar(made.path, {**made.info, "metadata": metadata})
+    write_sidecar(made.path, {**made.info, "metadata": metadata})
     plan = plan_resume(workspace, store, run.run_id, [])
     assert (plan.mode, plan.data and plan.data.same) == ("continue", True)
     (data / "list.csv").write_text("other and longer")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tsuzuku.core.checkpoint_files import sidecar
 from tsuzuku.core.holding import Hold, held, is_held, remove_unless_held
+from tsuzuku.core.sidecars import sidecar
 
 HOLDS = """
 import sys, time

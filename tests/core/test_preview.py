@@ -16,6 +16,7 @@ from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.preview import preview
 from tsuzuku.core.preview_answers import Preview
 from tsuzuku.core.resume import plan_resume
+from tsuzuku.core.sidecars import write_sidecar
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 
@@ -34,7 +35,7 @@ def run(workspace: Workspace, store: Store) -> RunDir:
 
 def came_from(file: CheckpointFile, **metadata: Any) -> None:
     changed = {**file.info, "metadata": {**file.info["metadata"], **metadata}}
-    checkpoint_files.write_sidecar(file.path, changed)
+    write_sidecar(file.path, changed)
 
 
 def of(workspace: Workspace, store: Store, target: str, *words: str) -> Preview:

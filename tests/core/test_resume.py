@@ -16,6 +16,7 @@ from tsuzuku.core.errors import Busy, CorruptCheckpoint, NotFound, SettingsError
 from tsuzuku.core.finding import find_checkpoint, tip
 from tsuzuku.core.launch import prepare
 from tsuzuku.core.resume import Plan, plan_resume, plan_training
+from tsuzuku.core.sidecars import sidecar
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import Workspace
 
@@ -229,7 +230,7 @@ def test_a_name_of_nothing_is_not_found(workspace: Workspace, store: Store, name
 
 def test_a_checkpoint_without_a_good_sidecar_is_refused(workspace: Workspace, store: Store) -> None:
     found = checkpoint(begin(workspace, store), 1)
-    checkpoint_files.sidecar(found.path).unlink()
+    sidecar(found.path).unlink()
     with pytest.raises(CorruptCheckpoint, match="no sidecar"):
         find_checkpoint(workspace, store, found.name)
 

@@ -19,6 +19,7 @@ from plain_plugins import CONFIG, make_workspace, ran
 from servers import Served, serving
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.schemas import Event
+from tsuzuku.core.sidecars import write_sidecar
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.server.app import create_app
@@ -125,7 +126,7 @@ def test_links_are_not_followed_out_of_a_run(served: Served, run: RunDir, root: 
     inside = run.checkpoints / "tiny-noise-epoch-1.pt"
     secret.write_text("a secret")
     info = checkpoint_files.read(inside).info
-    checkpoint_files.write_sidecar(secret, {**info, "name": "secret.pt"})
+    write_sidecar(secret, {**info, "name": "secret.pt"})
     exports = run.path / "exports"
     exports.mkdir()
     links = {

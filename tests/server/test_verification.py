@@ -15,6 +15,7 @@ from plain_plugins import make_workspace
 from tsuzuku.core import checkpoint_files, parts
 from tsuzuku.core.checkpoint_files import link_best, link_latest
 from tsuzuku.core.pruning import index_anew
+from tsuzuku.core.sidecars import sidecar
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.server import verification
@@ -127,7 +128,7 @@ def test_every_part_is_looked_at(run: RunDir, store: Store, looks: Verification)
 
 
 def test_an_altered_sidecar_is_damage_too(run: RunDir, store: Store, looks: Verification) -> None:
-    card = checkpoint_files.sidecar(run.checkpoints / "tiny-noise-epoch-1.pt")
+    card = sidecar(run.checkpoints / "tiny-noise-epoch-1.pt")
     card.write_text(card.read_text().replace('"val_loss": 0.9', '"val_loss": 0.1'))
     every(looks)
     (line,) = said(store, run)

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPl
 
 from tsuzuku.core.errors import WrongInput
 from tsuzuku.core.settings import TrainingSettings
-from tsuzuku.training.optim import make_optimizer, make_scheduler
+from tsuzuku.training.optim import clip_gradients, make_optimizer, make_scheduler
 
 LR = 0.02
 
@@ -230,7 +230,7 @@ def test_a_step_does_not_load_the_compiler() -> None:
     script = """
 import sys, torch
 from tsuzuku.core.settings import TrainingSettings
-from tsuzuku.training.optim import make_optimizer, make_scheduler
+from tsuzuku.training.optim import clip_gradients, make_optimizer, make_scheduler
 from tsuzuku.training.setup import make_deterministic
 make_deterministic(True)
 assert torch.are_deterministic_algorithms_enabled()
@@ -240,7 +240,7 @@ training = TrainingSettings(scheduler="cosine")
 optimizer = make_optimizer(model, training)
 scheduler = make_scheduler(optimizer, training, 5)
 model(torch.ones(1, 3)).sum().backward()
-torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+clip_gradients(list(model.parameters()), 1.0)
 optimizer.step()
 optimizer.zero_grad()
 scheduler.step()
@@ -249,3 +249,64 @@ print([name for name in sys.modules if name in ("torch._dynamo", "sympy")])
 """
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (run.stdout, run.stderr) == ("[]\n", "")
+
+
+def parameters_with(gradients: list[torch.Tensor | None]) -> list[torch.nn.Parameter]:
+    made: list[torch.nn.Parameter] = []
+    for gradient in gradients:
+        like = torch.zeros(2) if gradient is None else gradient.to_dense()
+        made.append(torch.nn.Parameter(torch.zeros_like(like)))
+        made[-1].grad = None if gradient is None else gradient.clone()
+    return made
+
+
+def assert_clipped_as_by_torch(gradients: list[torch.Tensor | None], limit: float) -> None:
+    mine, theirs = parameters_with(gradients), parameters_with(gradients)
+    norm = clip_gradients(mine, limit)
+    expected = torch.nn.utils.clip_grad_norm_(theirs, limit)
+    torch.testing.assert_close(norm, expected, rtol=0, atol=0, equal_nan=True)
+    for a, b in zip(mine, theirs, strict=True):
+        assert (a.grad is None) == (b.grad is None)
+        if a.grad is not None and b.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=0, equal_nan=True)
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    sizes=st.lists(st.integers(1, 300), min_size=1, max_size=6),
+    scale=st.floats(1e-6, 1e6),
+    limit=st.floats(1e-6, 1e6),
+)
+def test_gradients_are_clipped_to_the_bit_as_torch_does(
+    seed: int, sizes: list[int], scale: float, limit: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [scale * torch.randn(size, generator=generator) for size in sizes]
+    assert_clipped_as_by_torch([*drawn, None], limit)
+
+
+@pytest.mark.parametrize("near", [-2e-6, -1e-6, -1e-7, 0.0, 1e-7, 1e-6, 2e-6])
+def test_gradients_at_the_very_limit_are_clipped_as_torch_does(near: float) -> None:
+    for norm in (1e-4, 0.5, 1.0, 3.0, 1e4):
+        assert_clipped_as_by_torch([torch.tensor([norm, 0.0])], norm + near)
+        assert_clipped_as_by_torch([torch.tensor([norm, 0.0])], norm * (1 + near))
+
+
+@pytest.mark.parametrize(
+    "gradients",
+    [
+        [],
+        [None],
+        [torch.tensor([math.nan, 1.0]), torch.ones(3)],
+        [torch.tensor([math.inf, 1.0]), torch.ones(3)],
+        [torch.full((3,), 3e38), torch.ones(3)],
+        [torch.ones(3, dtype=torch.float64)],
+        [torch.ones(3, dtype=torch.bfloat16), torch.ones(2), torch.ones(3, dtype=torch.bfloat16)],
+    ],
+    ids=["none", "no gradient", "nan", "infinite", "overflow", "float64", "mixed"],
+)
+def test_gradients_of_every_kind_are_clipped_as_torch_does(
+    gradients: list[torch.Tensor | None],
+) -> None:
+    for limit in (0.1, 1.0, 1e9):
+        assert_clipped_as_by_torch(gradients, limit)

@@ -16,6 +16,7 @@ from tsuzuku.core.errors import DiskFull, TsuzukuError
 from tsuzuku.core.holding import Hold
 from tsuzuku.core.pruning import prune, survey
 from tsuzuku.core.settings import CheckpointSettings
+from tsuzuku.core.sidecars import sidecar
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir
 from tsuzuku.training import part_writer
@@ -130,7 +131,7 @@ def test_a_crash_at_any_moment_leaves_a_checkpoint_or_nothing(tmp_path: Path) ->
                 step = load(path)["global_step"] if there else None
                 seen.add((over, step))
                 assert parts.folder_of(path).exists() == there
-                assert checkpoint_files.sidecar(path).exists() == there
+                assert sidecar(path).exists() == there
                 if there:
                     checkpoint_files.check(checkpoint_files.read(path))
     finally:

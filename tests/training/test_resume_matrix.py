@@ -17,11 +17,12 @@ from attempts import attempt, new_run, said
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from plain_plugins import CONFIG, NOISE, TINY, make_workspace
-from tsuzuku.core import checkpoint_files, launch
+from tsuzuku.core import launch
 from tsuzuku.core.finding import tip
 from tsuzuku.core.preview import preview
 from tsuzuku.core.preview_answers import Preview
 from tsuzuku.core.resume import plan_resume
+from tsuzuku.core.sidecars import write_sidecar
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.training.data import BatchKey, BatchLoader
@@ -207,7 +208,7 @@ def metadata(**changes: Any) -> Callable[[RunDir], None]:
         end = tip(run)
         assert end is not None
         info = {**end.info, "metadata": {**end.info["metadata"], **changes}}
-        checkpoint_files.write_sidecar(end.path, info)
+        write_sidecar(end.path, info)
 
     return change
 

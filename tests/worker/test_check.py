@@ -19,8 +19,9 @@ import pytest
 import torch
 
 from tsuzuku.core import checkpoint_files
-from tsuzuku.core.checkpoint_files import CheckpointFile, sidecar
+from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint
+from tsuzuku.core.sidecars import sidecar, write_sidecar
 from tsuzuku.training.checkpoints import Save, load, write
 from tsuzuku.worker.check import verify
 
@@ -71,7 +72,7 @@ def test_every_bit_of_a_sidecar_counts(tmp_path: Path) -> None:
 def test_weights_of_other_shapes_than_the_model_s_are_found(tmp_path: Path) -> None:
     file = saved(tmp_path)
     tensors = {**file.info["tensors"], "w": ["float32", [8, 5]]}
-    checkpoint_files.write_sidecar(file.path, {**file.info, "tensors": tensors})
+    write_sidecar(file.path, {**file.info, "tensors": tensors})
     with pytest.raises(CorruptCheckpoint, match=r"the weights 'w' are not of the type and shape"):
         verify(file.path)
 

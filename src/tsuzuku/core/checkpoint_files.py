@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -22,17 +21,15 @@ from typing import Any
 
 from tsuzuku.core import parts
 from tsuzuku.core.errors import CorruptCheckpoint, TsuzukuError
-from tsuzuku.core.schemas import jsonable
 from tsuzuku.core.shortages import says_nothing_of_the_file
+from tsuzuku.core.sidecars import read_sidecar, sidecar, write_sidecar
 from tsuzuku.core.trees import is_tree
-from tsuzuku.core.workspace import RunDir, sync_folder, write_atomically
+from tsuzuku.core.workspace import RunDir, sync_folder
 
 SUFFIXES = (".pt", ".pth")
 CHUNK = 1 << 20
 NEXT = "next"
 """In a sidecar: the file that is about to have the name, by its inode, and what is true of it."""
-FORMAT = 2
-"""Of a sidecar. 1 had no checksum of its own."""
 
 
 @dataclass(frozen=True)
@@ -64,30 +61,24 @@ class CheckpointFile:
         return str(self.info["metadata"].get("run_id", ""))
 
 
-def sidecar(path: Path) -> Path:
-    return path.with_name(path.name + ".json")
-
-
 def temporary(path: Path) -> Path:
     """Where a file is written before it has its name; only the run's lock holder writes it."""
     return path.with_name(f".{path.name}.tmp")
 
 
-def read(path: Path) -> CheckpointFile:
-    """The checkpoint at `path` by its sidecar; raises CorruptCheckpoint if that is unusable."""
+def read(path: Path, *, remembered: bool = False) -> CheckpointFile:
+    """The checkpoint at `path` by its sidecar; raises CorruptCheckpoint if that is unusable.
+
+    With `remembered` a sidecar that nobody has changed is not read again.
+    """
     try:
-        text = sidecar(path).read_bytes()
-        info = json.loads(text)
+        info, altered = read_sidecar(path, remembered=remembered)
     except FileNotFoundError:
         raise CorruptCheckpoint(
             f"{path.name} has no sidecar {sidecar(path).name}.", code="no_sidecar"
         ) from None
     except (OSError, ValueError):
         raise CorruptCheckpoint(f"{sidecar(path).name} cannot be read.") from None
-    # the first version had no checksum
-    altered = not is_tree(info) or (
-        info.get("format") != 1 and _checksum(text[:-TAIL]) != text[-TAIL:]
-    )
     info = _present(path, info) if is_tree(info) else info
     fields = {"epoch": int, "global_step": int, "size": int, "sha256": str, "metadata": dict}
     for key, kind in fields.items():
@@ -108,16 +99,16 @@ def _present(path: Path, info: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in info.items() if k not in (NEXT, "checksum")}
 
 
-def in_folder(folder: Path) -> tuple[list[CheckpointFile], list[Path]]:
+def in_folder(folder: Path, *, remembered: bool = False) -> tuple[list[CheckpointFile], list[Path]]:
     """The checkpoints in a folder, oldest position first, and the files that have no good sidecar.
 
-    Links (`latest`) and the `best` copies are left out.
+    Links (`latest`) and the `best` copies are left out. `remembered`: see `read`.
     """
     good: list[CheckpointFile] = []
     odd: list[Path] = []
     for path in _files(folder):
         try:
-            found = read(path)
+            found = read(path, remembered=remembered)
         except CorruptCheckpoint:
             odd.append(path)
             continue
@@ -138,11 +129,10 @@ def bests(folder: Path) -> list[Path]:
 
 def _files(folder: Path) -> list[Path]:
     """What may be checkpoints, by name: neither links nor what is being written."""
-    return [
-        path
-        for path in sorted(folder.glob("*"))
-        if path.suffix in SUFFIXES and not path.is_symlink() and not path.name.startswith(".")
-    ]
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        names = [e.name for e in entries if e.name.endswith(SUFFIXES) and not e.is_symlink()]
+        return [folder / name for name in sorted(names) if not name.startswith(".")]
+    return []
 
 
 def sha256_of(path: Path) -> str:
@@ -257,21 +247,6 @@ def publish(path: Path, info: Mapping[str, Any], folder: Path | None = None) -> 
     temporary(path).replace(path)
     sync_folder(path.parent)
     return CheckpointFile(path, info)
-
-
-def write_sidecar(path: Path, info: Mapping[str, Any]) -> None:
-    """Replace the sidecar of the checkpoint at `path`."""
-    text = json.dumps(jsonable({**info, "format": FORMAT}), ensure_ascii=False, indent=1)
-    head = text.removesuffix("\n}").encode()
-    write_atomically(sidecar(path), (head + _checksum(head)).decode(), sync=False)
-
-
-def _checksum(head: bytes) -> bytes:
-    """The last lines of a sidecar that begins with `head`: every bit of it is accounted for."""
-    return b',\n "checksum": "%b"\n}' % hashlib.sha256(head).hexdigest().encode()
-
-
-TAIL = len(_checksum(b""))
 
 
 def link_latest(target: Path, name: str) -> None:

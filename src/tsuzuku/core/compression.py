@@ -14,6 +14,7 @@ from pathlib import Path
 from tsuzuku.core import checkpoint_files, parts
 from tsuzuku.core.checkpoint_files import CHUNK, CheckpointFile, temporary
 from tsuzuku.core.errors import CorruptCheckpoint
+from tsuzuku.core.sidecars import write_sidecar
 from tsuzuku.core.unpacking import MOST_RATIO
 
 LEVEL = 1
@@ -57,7 +58,7 @@ def compress(file: CheckpointFile, wanted: Callable[[], bool] = lambda: True) ->
         if not before / MOST_RATIO < size <= before * WORTHWHILE:
             draft.unlink()
             info = {**file.info, "compression": "none"}
-            checkpoint_files.write_sidecar(file.path, info)
+            write_sidecar(file.path, info)
             return CheckpointFile(file.path, info)
         return checkpoint_files.exchange(
             file,

@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
 from tsuzuku.core.errors import WrongInput
+from tsuzuku.core.rows import insert
 from tsuzuku.core.schemas import Curve
 
 LEVELS = 5
@@ -68,13 +69,15 @@ def write(
     A step that is there is overwritten. A value that is not finite is stored as NULL: its step is
     there, it adds to no roll-up.
     """
-    db.executemany(
-        "INSERT INTO points VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+    insert(
+        db,
+        "points",
         [
             (series, step, value if value is not None and math.isfinite(value) else None)
             for series, own in values.items()
             for step, value in zip(steps, own, strict=True)
         ],
+        "ON CONFLICT DO UPDATE SET value = excluded.value",
     )
     everyone = list(values)
     for some in (everyone[i : i + _TOGETHER] for i in range(0, len(everyone), _TOGETHER)):

@@ -50,9 +50,11 @@ def _surveyed(
     """What the policy says of a run's checkpoints just now, and the newest of them."""
     prefix = f"{run.run_id}/"
     parents = {p.removeprefix(prefix) for p in store.parents() if p.startswith(prefix)}
-    files, _ = checkpoint_files.in_folder(run.checkpoints)
-    held = {f.name for f in files if is_held(f.path)}
-    surveyed = survey(files, policy, pins(store, run.run_id), parents | held)
+    files, _ = checkpoint_files.in_folder(run.checkpoints, remembered=True)
+    pinned = pins(store, run.run_id)
+    surveyed = survey(files, policy, pinned, parents)
+    if held := {name for name in surveyed.removed if is_held(run.checkpoints / name)}:
+        surveyed = survey(files, policy, pinned, parents | held)
     return surveyed, files[-1] if files else None
 
 
@@ -89,9 +91,8 @@ def index_anew(run: RunDir, store: Store) -> None:
     known = {c.name for c in store.checkpoints(run_id=run.run_id)}
     files, _ = checkpoint_files.in_folder(run.checkpoints)
     if any(f.name not in known for f in files):
-        for record in survey(files, CheckpointSettings(keep_last_n=None)).records:
-            if record.name not in known:
-                store.put_checkpoint(record)
+        records = survey(files, CheckpointSettings(keep_last_n=None)).records
+        store.put_checkpoints([r for r in records if r.name not in known])
 
 
 def note_gathered(store: Store, path: Path) -> None:

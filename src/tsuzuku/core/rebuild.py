@@ -123,8 +123,7 @@ def rebuild(
             _append_staged(store, Path(folder) / "events")
             for run, _, checkpoints in records:
                 store.put_run(run)  # after its events, which would have changed it
-                for checkpoint in checkpoints:
-                    store.put_checkpoint(checkpoint)
+                store.put_checkpoints(checkpoints)
             for model, dataset, source, verdict, at in _old_rows(path, PROOFS):
                 store.put_proof(model, dataset, source, json.loads(verdict), at)
             pinned = set(_old_rows(path, PINS))

@@ -20,6 +20,7 @@ from tsuzuku.core import curves, listing
 from tsuzuku.core.database import SCHEMA_VERSION, last_seq
 from tsuzuku.core.errors import NotFound
 from tsuzuku.core.projection import points_of, reported
+from tsuzuku.core.rows import insert
 from tsuzuku.core.schemas import (
     ACTIVE,
     FINAL,
@@ -149,8 +150,9 @@ class Store(Tables):
             if unless_ended and not _is_active(db, unless_ended):
                 return []
             last = last_seq(db)
-            db.executemany(
-                "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
+            insert(
+                db,
+                "events",
                 [
                     (seq, event.run_id, event.type, event.time, text)
                     for seq, event, text in zip(count(last + 1), events, texts, strict=False)
@@ -285,19 +287,26 @@ class Store(Tables):
 
     # Checkpoints and proofs
 
-    def put_checkpoint(self, c: Checkpoint) -> None:
-        """Insert or update a row. A pin stays, as does a verification of the same bytes: whoever
+    def put_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self.put_checkpoints([checkpoint])
+
+    def put_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Insert or update rows. A pin stays, as does a verification of the same bytes: whoever
         saves and prunes does not know of them. `mark_checkpoint` changes them."""
-        row = c.model_dump()
+        if not checkpoints:
+            return
         own = {"run_id", "name", "pinned", "verified"}
-        changes = [f"{name} = excluded.{name}" for name in row if name not in own]
+        names = list(Checkpoint.model_fields)
+        changes = [f"{name} = excluded.{name}" for name in names if name not in own]
         changes.append("pinned = max(pinned, excluded.pinned)")
         changes.append("verified = max(verified * (sha256 = excluded.sha256), excluded.verified)")
+        rows = [c.model_dump() for c in checkpoints]
         with self.writing() as db:
-            db.execute(
-                f"INSERT INTO checkpoints ({', '.join(row)}) VALUES ({', '.join('?' * len(row))})"
-                f" ON CONFLICT (run_id, name) DO UPDATE SET {', '.join(changes)}",
-                [cell(value) for value in row.values()],
+            insert(
+                db,
+                f"checkpoints ({', '.join(names)})",
+                [tuple(cell(row[name]) for name in names) for row in rows],
+                f"ON CONFLICT (run_id, name) DO UPDATE SET {', '.join(changes)}",
             )
 
     def resize_checkpoint(self, run_id: str, name: str, size: int, sha256: str) -> None:

@@ -16,6 +16,7 @@ from tsuzuku.core import retention
 from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.training.data import BatchLoader, EpochSampler, Passes, to_device
 from tsuzuku.training.distributed import Ranks, on_cpu, unused
+from tsuzuku.training.optim import clip_gradients
 from tsuzuku.training.plugins import PluginError
 from tsuzuku.training.randomness import mixed, position_seed, seed_all
 from tsuzuku.training.results import Averages, loss_and_metrics, what_forward_gave
@@ -58,6 +59,7 @@ class Trainer:
         if self.settings.compile:
             self.forward = torch.compile(self.forward)  # pyright: ignore[reportUnknownMemberType]
         self.on_cpu = s.device.type == "cpu"
+        self.parameters = list(s.model.parameters())
         self.grad_norm: torch.Tensor | None = None
         self.unused_looked_for = self.alone
         self.reported_at = time.perf_counter()
@@ -188,7 +190,7 @@ class Trainer:
         if limit is not None:
             if s.scaler is not None:
                 s.scaler.unscale_(s.optimizer)
-            norm = torch.nn.utils.clip_grad_norm_(s.model.parameters(), limit)
+            norm = clip_gradients(self.parameters, limit)
             if self.ranks.sharded:
                 norm = cast(torch.Tensor, cast(Any, norm).full_tensor())
             self.grad_norm = norm

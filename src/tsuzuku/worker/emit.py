@@ -79,9 +79,8 @@ class Emitter:
 
     def flush(self) -> None:
         """Have everything said so far on the disk; raises TsuzukuError if that cannot be."""
-        self._write()
         with self._writing:
-            self.store.append([], durable=True)
+            self._write_now(durable=True)
             with contextlib.suppress(OSError), self.run.journal.open("ab") as file:
                 os.fsync(file.fileno())
 
@@ -116,23 +115,28 @@ class Emitter:
 
     def _write(self) -> None:
         with self._writing:
-            while self._queue:
-                item = self._queue.popleft()
-                if isinstance(item, Event):
-                    self._events.append(item)
-                else:
-                    self._changes.append(item)
-            if self._events:
-                durable = any(e.type in DURABLE for e in self._events)
-                numbered = self.store.append(self._events, durable=durable)
-                original, self._events = self._events, []
-                self._keep(numbered, original)
-            while self._changes:
-                self._changes[0](self.store)
-                del self._changes[0]
+            self._write_now()
+
+    def _write_now(self, *, durable: bool = False) -> None:
+        while self._queue:
+            item = self._queue.popleft()
+            if isinstance(item, Event):
+                self._events.append(item)
+            else:
+                self._changes.append(item)
+        if self._events or durable:
+            durable = durable or any(e.type in DURABLE for e in self._events)
+            numbered = self.store.append(self._events, durable=durable)
+            original, self._events = self._events, []
+            self._keep(numbered, original)
+        while self._changes:
+            self._changes[0](self.store)
+            del self._changes[0]
 
     def _keep(self, numbered: list[Event], original: list[Event]) -> None:
         """The journal, from which the table can be made again, and the event files."""
+        if not original:
+            return
         try:
             journal.write(self.run, numbered, mend=not self._journal_began)
             self._journal_began = True

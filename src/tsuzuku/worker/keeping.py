@@ -51,7 +51,7 @@ class Keeping:
                 self._tell(file)
         everything = policy.model_copy(update={"keep_last_n": None})
         records = survey(good, everything, pins(self.store, self.run.run_id)).records
-        self.emit.later(lambda store: [store.put_checkpoint(r) for r in records])
+        self.emit.later(lambda store: store.put_checkpoints(records))
 
     def saved(self, file: CheckpointFile) -> None:
         """Links, event, index and retention; called in the writer's thread."""
@@ -68,8 +68,7 @@ class Keeping:
         run_id, best = self.run.run_id, file.info["best_val_loss"]
 
         def index(store: Store) -> None:
-            for record in kept.records:
-                store.put_checkpoint(record)
+            store.put_checkpoints(kept.records)
             store.update_run(run_id, best_metric=best)
 
         self.emit.later(index)
@@ -77,6 +76,8 @@ class Keeping:
     def tidied(self, wanted: Callable[[], bool]) -> None:
         """Compress what the policy says, as long as nobody waits for the writer's thread."""
         after = self.requested.training.checkpoint.compress_after_n
+        if after is None:
+            return
         files, _ = checkpoint_files.in_folder(self.run.checkpoints)
         for file in candidates(files, after):
             try:
