@@ -79,3 +79,10 @@ def pytest_runtest_makereport(
         (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
     ]
     return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say why something was tried again: what is mended by a second try is still to be mended."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"tried again: {report.nodeid}", sep="_")
+        terminalreporter.line(report.longreprtext[-6000:])
