@@ -21,7 +21,8 @@ from typing import Any
 import torch
 
 from tsuzuku.core import checkpoint_files, compression
-from tsuzuku.training.checkpoints import Save, load, write
+from tsuzuku.training.checkpoints import Save, write
+from tsuzuku.training.opening import load
 
 
 def trained(million: float) -> dict[str, Any]:

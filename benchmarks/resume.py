@@ -25,7 +25,8 @@ from tsuzuku.core.finding import tip
 from tsuzuku.core.schemas import Event
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
-from tsuzuku.training.checkpoints import Save, load, write
+from tsuzuku.training.checkpoints import Save, write
+from tsuzuku.training.opening import load
 
 SAMPLES, BATCH = 9_000_000, 8
 NEAR, FAR = 10, 1_000_000

@@ -13,8 +13,9 @@ import torch
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.trees import is_list, is_tree
-from tsuzuku.training.checkpoints import Save, load
+from tsuzuku.training.checkpoints import Save
 from tsuzuku.training.distributed import Ranks
+from tsuzuku.training.opening import load
 from tsuzuku.training.part_writer import PartWriter
 from tsuzuku.training.parted import TENSORS, description
 

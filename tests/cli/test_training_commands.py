@@ -185,6 +185,8 @@ def test_changed_settings_branch_and_leave_the_old_run_alone(here: Path) -> None
     assert "Continuing" in said
     said = cli(here, "train", "tiny", "noise", "--resume", f"{old['run_id']}/tiny-noise-epoch-2.pt")
     assert f"branched from {old['run_id']}/tiny-noise-epoch-2.pt" in said
+    said = cli(here, "resume", f"{old['run_id']}/tiny-noise-epoch-2.pt", "--fine-tune")
+    assert f"fine-tuning the weights of {old['run_id']}/tiny-noise-epoch-2.pt" in said
 
 
 def test_a_changed_plug_in_begins_a_branch(here: Path) -> None:

@@ -27,7 +27,7 @@ from tsuzuku.core.schemas import FINAL, Event
 from tsuzuku.core.sidecars import sidecar
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import Workspace
-from tsuzuku.training.checkpoints import load
+from tsuzuku.training.opening import load
 
 TOKEN = "a-token-of-some-length"
 ENDLESS = {"num_epochs": 100_000, "checkpoint.keep_last_n": 2}

@@ -16,7 +16,8 @@ from tsuzuku.core.compression import GivenUp, candidates, compress
 from tsuzuku.core.errors import CorruptCheckpoint
 from tsuzuku.core.sidecars import write_sidecar
 from tsuzuku.core.workspace import RunDir
-from tsuzuku.training.checkpoints import Save, load, write
+from tsuzuku.training.checkpoints import Save, write
+from tsuzuku.training.opening import load
 from tsuzuku.worker.check import verify
 
 

@@ -22,7 +22,7 @@ from browsing import PATIENCE, Complaints, api, overflowing, settled, show, unre
 from made_runs import begin
 from plain_plugins import CONFIG, make_workspace
 from servers import Served, free_port, serving, workers
-from tsuzuku.core.schemas import Event
+from tsuzuku.core.schemas import Event, EventType
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import Workspace
 
@@ -401,6 +401,27 @@ def test_a_crash_says_what_happened_and_has_one_button(page: Page, served: Serve
     expect(panel).to_be_hidden()
 
 
+@pytest.mark.parametrize(("lang", "there"), [("ja", True), ("en", False)])
+def test_a_failure_is_told_in_the_visitors_language(
+    page: Page, served: Served, lang: str, there: bool
+) -> None:
+    run_id = running(served)
+    live = opened(page, served, lang=f"?lang={lang}")
+    own = "The loss became nan in epoch 1 at step 3."
+    with Store(Workspace(served.root).db) as store:
+
+        def tell(kind: EventType, **payload: str) -> None:
+            store.append([Event(type=kind, payload=payload, run_id=run_id, time=time.time())])
+
+        tell("error", message=own, code="non_finite")
+        tell("status", status="failed", message=own)
+        panel = live.locator(".tz-trouble")
+        expect(panel).to_contain_text(own)
+        expect(panel.get_by_text("学習率を下げてください")).to_be_visible(visible=there)
+        tell("status", status="running", message="")
+        expect(panel).to_be_hidden()
+
+
 def test_a_full_disk_is_told_until_there_is_room(page: Page, served: Served) -> None:
     run_id = running(served)
     live = opened(page, served)
@@ -415,6 +436,7 @@ def test_a_full_disk_is_told_until_there_is_room(page: Page, served: Served) -> 
         expect(panel).to_contain_text("No space left in outputs/")
         expect(panel).to_contain_text(re.compile(r"現在の空き: [\d.]+ [TG]B"))
         expect(panel.get_by_role("button")).to_have_count(0)
+        expect(panel).to_contain_text("ディスクの空きがありません")
         turn("running", "")
         expect(panel).to_be_hidden()
 

@@ -29,7 +29,7 @@ import torch.distributed as dist
 from torch import nn
 from in_parts import save_in_parts, state_of
 from tsuzuku.core.settings import DistributedSettings
-from tsuzuku.training.checkpoints import load
+from tsuzuku.training.opening import load
 from tsuzuku.training.batchnorm import with_whole_batchnorm
 from tsuzuku.training.distributed import join, leave
 from tsuzuku.training.sharding import moments_of, parts_of, shard, whole

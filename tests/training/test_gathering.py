@@ -18,8 +18,9 @@ from tsuzuku.core import checkpoint_files, compression, parts
 from tsuzuku.core.errors import Busy, CorruptCheckpoint, DiskFull
 from tsuzuku.core.workspace import RunDir
 from tsuzuku.training import checkpoints, gathering
-from tsuzuku.training.checkpoints import Save, load, write, written
+from tsuzuku.training.checkpoints import Save, write, written
 from tsuzuku.training.gathering import gather
+from tsuzuku.training.opening import load
 from tsuzuku.training.part_files import opened
 from tsuzuku.worker.check import describe, first_difference, verify
 

@@ -16,8 +16,8 @@ from tsuzuku.core.preview import preview
 from tsuzuku.core.resume import plan_resume
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import Workspace
-from tsuzuku.training.checkpoints import load
 from tsuzuku.training.inheritance import freeze, inherit_weights, moments_for
+from tsuzuku.training.opening import load
 
 
 def network(classes: int = 3) -> nn.Sequential:

@@ -20,7 +20,8 @@ from tsuzuku.core.sidecars import sidecar
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir
 from tsuzuku.training import part_writer
-from tsuzuku.training.checkpoints import NonFiniteWeights, Save, load
+from tsuzuku.training.checkpoints import NonFiniteWeights, Save
+from tsuzuku.training.opening import load
 from tsuzuku.training.part_writer import PartWriter
 from tsuzuku.worker.check import first_difference
 

@@ -10,7 +10,8 @@ import torch
 
 from tsuzuku.core.errors import CorruptCheckpoint
 from tsuzuku.core.settings import RunSettings, TrainingSettings
-from tsuzuku.training.checkpoints import Save, load, write
+from tsuzuku.training.checkpoints import Save, write
+from tsuzuku.training.opening import load
 from tsuzuku.training.optim import make_optimizer, make_scheduler
 from tsuzuku.training.randomness import seed_all
 from tsuzuku.training.state import TrainingState, section

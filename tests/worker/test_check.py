@@ -22,7 +22,8 @@ from tsuzuku.core import checkpoint_files
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import CorruptCheckpoint
 from tsuzuku.core.sidecars import sidecar, write_sidecar
-from tsuzuku.training.checkpoints import Save, load, write
+from tsuzuku.training.checkpoints import Save, write
+from tsuzuku.training.opening import load
 from tsuzuku.worker.check import verify
 
 

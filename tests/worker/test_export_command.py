@@ -18,8 +18,8 @@ from tsuzuku.core.errors import TsuzukuError
 from tsuzuku.core.store import Store
 from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.training import export as module
-from tsuzuku.training.checkpoints import load
 from tsuzuku.training.export import export
+from tsuzuku.training.opening import load
 from worker_process import worker
 
 # its folder is full of what it prints; nobody may wait for a reader of that

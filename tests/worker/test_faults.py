@@ -23,7 +23,7 @@ import pytest
 from faulty import BEST, LATEST, OPERATIONS
 from tsuzuku.core import checkpoint_files
 from tsuzuku.core.workspace import RunDir
-from tsuzuku.training.checkpoints import load
+from tsuzuku.training.opening import load
 
 CALLS = {
     "write": "write,pwrite64",

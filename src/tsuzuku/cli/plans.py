@@ -63,10 +63,18 @@ def proven(proof: ProofOnRecord) -> str:
     )
 
 
-def show_beginning(mode: str, run_id: str, origin: str | None, changes: Sequence[Changed]) -> None:
+def show_beginning(
+    mode: str,
+    run_id: str,
+    origin: str | None,
+    changes: Sequence[Changed],
+    *,
+    fine_tuning: bool = False,
+) -> None:
     """Say which run begins or goes on, and with which other settings."""
     words = "Continuing run" if mode == "continue" else "New run"
-    branched = f", branched from {origin}" if mode == "branch" else ""
+    how = "fine-tuning the weights of" if fine_tuning else "branched from"
+    branched = f", {how} {origin}" if mode == "branch" else ""
     console.print(f"{words} [bold]{run_id}[/]{branched}")
     show_changes(changes)
 

@@ -241,7 +241,8 @@ def _watch(
     run_id = started.run_id
     results: list[Event] = []
     try:
-        show_beginning(started.mode, run_id, started.resumed_from, changes)
+        origin = started.resumed_from
+        show_beginning(started.mode, run_id, origin, changes, fine_tuning=started.fine_tuning)
         signals.to(asking_to_stop(client, run_id))
         with Watch() as watch:
             for event in client.follow(run_id, after, _Patience()):

@@ -78,7 +78,13 @@ def carry_out(workspace: Workspace, store: Store, plan: Plan) -> int:
         return 0
     after = store.last_seq()
     launched = launch.prepare(workspace, store, plan)
-    show_beginning(plan.mode, launched.run.run_id, plan.origin, plan.differences)
+    show_beginning(
+        plan.mode,
+        launched.run.run_id,
+        plan.origin,
+        plan.differences,
+        fine_tuning=plan.fine_tuning,
+    )
     with Signals() as signals:
         process = launch.spawn(workspace, launched.run)
         signals.to(forwarded_to(process))

@@ -32,6 +32,8 @@ class Started(Answer):
     resumed_from: str | None = None
     """`run_id/name` of the checkpoint that it goes on from."""
     mode: Literal["fresh", "continue", "branch"] = "fresh"
+    fine_tuning: bool = False
+    """Whether only the weights come along."""
 
 
 class Stopping(Answer):

@@ -8,11 +8,14 @@ import threading
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+from pydantic import BaseModel
 
 from tsuzuku.core.database import connect, explained
 from tsuzuku.core.schemas import jsonable
 
+R = TypeVar("R", bound=BaseModel)
 _JSON_COLUMNS = frozenset({"metrics", "kept_because", "verdict"})
 
 
@@ -95,6 +98,11 @@ class Tables:
 
     def forget(self) -> None:
         """Forget what was remembered of the tables: a transaction was undone."""
+
+
+def models(model: type[R], rows: list[dict[str, Any]]) -> list[R]:
+    """Rows as what they are about."""
+    return [model.model_validate(row) for row in rows]
 
 
 def cell(value: Any) -> Any:

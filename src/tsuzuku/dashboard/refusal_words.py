@@ -67,6 +67,11 @@ JAPANESE = {
 }
 
 
+def meanings() -> dict[str, str]:
+    """By the code of an error, what it means: for those whom its own sentence does not tell."""
+    return {} if language() == "en" else dict(JAPANESE)
+
+
 def refusal(error: TsuzukuError) -> str:
     """Markdown of a refusal in the visit's language."""
     own = f"{error.detail}\n\n{error.hint}" if error.hint else error.detail

@@ -21,9 +21,9 @@ from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.core.workspace import sync_folder, write_atomically
 from tsuzuku.training import graphs, parity
-from tsuzuku.training.checkpoints import load
 from tsuzuku.training.networks import network_of
 from tsuzuku.training.onnx_files import PACKAGES, require_packages
+from tsuzuku.training.opening import load
 from tsuzuku.training.plugins import Plugin, sentence
 
 FORMATS = ("safetensors", *graphs.KINDS)

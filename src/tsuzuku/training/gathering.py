@@ -9,7 +9,8 @@ from tsuzuku.core import checkpoint_files, parts
 from tsuzuku.core.checkpoint_files import CheckpointFile
 from tsuzuku.core.errors import Busy, CorruptCheckpoint
 from tsuzuku.core.holding import held
-from tsuzuku.training.checkpoints import bytes_needed, disk_error, load, require_room, written
+from tsuzuku.training.checkpoints import bytes_needed, disk_error, require_room, written
+from tsuzuku.training.opening import load
 
 
 def gather(path: Path) -> CheckpointFile:

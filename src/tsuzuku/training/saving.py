@@ -13,13 +13,7 @@ import torch
 from tsuzuku.core.errors import DiskFull, TsuzukuError
 from tsuzuku.core.settings import render
 from tsuzuku.core.workspace import RunDir
-from tsuzuku.training.checkpoints import (
-    RESERVE,
-    CheckpointWriter,
-    Save,
-    bytes_needed,
-    require_room,
-)
+from tsuzuku.training.checkpoints import RESERVE, CheckpointWriter, Save, bytes_needed, require_room
 from tsuzuku.training.distributed import Ranks
 from tsuzuku.training.state import TrainingState
 

@@ -14,8 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from tsuzuku import __version__
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.trees import is_tree
-from tsuzuku.training.checkpoints import check_weights
 from tsuzuku.training.inheritance import Inheritance, inherit_weights, moments_for
+from tsuzuku.training.opening import check_weights
 from tsuzuku.training.randomness import rng_state, set_rng_state
 
 

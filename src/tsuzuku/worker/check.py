@@ -10,7 +10,7 @@ import torch
 from tsuzuku.core import checkpoint_files, parts
 from tsuzuku.core.errors import CorruptCheckpoint
 from tsuzuku.core.trees import is_list, is_tree
-from tsuzuku.training.checkpoints import load
+from tsuzuku.training.opening import load
 from tsuzuku.training.snapshot import tensors_in
 
 

@@ -19,8 +19,8 @@ from tsuzuku.core.plugin_files import Kind, find
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.trees import Tree
 from tsuzuku.core.workspace import RunDir, Workspace
-from tsuzuku.training.checkpoints import check_weights, load
 from tsuzuku.training.onnx_files import OnnxFile, StandIn, open_onnx
+from tsuzuku.training.opening import check_weights, load
 from tsuzuku.training.plugins import Plugin, sentence
 from tsuzuku.worker.use import Trained, make_untrained
 

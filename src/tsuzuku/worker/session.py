@@ -21,11 +21,12 @@ from tsuzuku.core.schemas import Attempt
 from tsuzuku.core.settings import RunSettings
 from tsuzuku.core.workspace import RunDir, Workspace
 from tsuzuku.training import distributed, export
-from tsuzuku.training.checkpoints import CheckpointWriter, load
+from tsuzuku.training.checkpoints import CheckpointWriter
 from tsuzuku.training.data import BatchLoader, preload_loader_processes
 from tsuzuku.training.distributed import Ranks
 from tsuzuku.training.fingerprint import dataset_fingerprint, files_of
 from tsuzuku.training.inheritance import freeze, some
+from tsuzuku.training.opening import load
 from tsuzuku.training.optim import make_optimizer, make_scheduler
 from tsuzuku.training.plugins import Data, make_data, make_model
 from tsuzuku.training.randomness import position_seed, seed_all

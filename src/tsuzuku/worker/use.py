@@ -19,9 +19,9 @@ from tsuzuku.core.plugin_files import find
 from tsuzuku.core.settings import RunSettings, TrainingSettings
 from tsuzuku.core.trees import Tree, is_tree
 from tsuzuku.core.workspace import RunDir, Workspace
-from tsuzuku.training.checkpoints import check_weights, load
 from tsuzuku.training.data import BatchLoader, Indices, split_off, to_device
 from tsuzuku.training.onnx_files import StandIn
+from tsuzuku.training.opening import check_weights, load
 from tsuzuku.training.plugins import Data, Plugin, guarded, make_data, make_model
 from tsuzuku.training.randomness import position_seed, seed_all
 from tsuzuku.training.results import Averages

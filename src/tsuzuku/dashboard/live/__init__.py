@@ -18,6 +18,7 @@ from tsuzuku.core.answers import Status
 from tsuzuku.dashboard import connection
 from tsuzuku.dashboard.live.bundle import bundled
 from tsuzuku.dashboard.live.words import WORDS
+from tsuzuku.dashboard.refusal_words import meanings
 from tsuzuku.dashboard.words import language, speaker
 
 HERE = Path(__file__).parent
@@ -65,6 +66,7 @@ def live(run_id: str | None = None, known: Status | None = None) -> Seen:
     """
     server, token = connection.as_browsers_see_it()
     words: dict[str, Any] = {key: say(key) for key in WORDS}
+    words["errors"] = meanings()
     words["plotly"] = {text: say(key) for text, key in PLOTLY.items()}
     told = {"status": known.status, "run_id": known.run_id} if known is not None else None
     result = _component(

@@ -46,6 +46,7 @@ export class Trouble {
   constructor(words, resume) {
     this.words = words;
     this.title = make("h2", { class: "tz-heading" });
+    this.meaning = make("p");
     this.text = make("p");
     this.hint = make("p", { class: "tz-quiet" });
     this.last = make("pre", { class: "tz-last", tabindex: 0, "aria-label": words.last_lines });
@@ -54,15 +55,18 @@ export class Trouble {
       on: { click: () => this.pressed(resume) },
     });
     this.element = make("section", { class: "tz-trouble", role: "alert" }, [
-      this.title, this.text, this.last, this.hint, this.button,
+      this.title, this.meaning, this.text, this.last, this.hint, this.button,
     ]);
     this.clear();
   }
 
   clear() {
-    this.error = "";
-    this.words_last = "";
+    this.forget();
     show(this.element, false);
+  }
+
+  forget() {
+    [this.error, this.code, this.words_last] = ["", "", ""];
   }
 
   pressed(resume) {
@@ -73,9 +77,11 @@ export class Trouble {
 
   /** Remember what events say about an end that may come. */
   take({ type, payload }) {
-    if (type === "error") this.error = String(payload.message ?? "");
+    if (type === "error") {
+      [this.error, this.code] = [String(payload.message ?? ""), String(payload.code ?? "")];
+    }
     if (type === "log" && payload.level === "error") this.words_last = String(payload.message ?? "");
-    if (type === "status" && payload.status === "starting") [this.error, this.words_last] = ["", ""];
+    if (type === "status" && payload.status === "starting") this.forget();
   }
 
   show(status, message, free) {
@@ -87,6 +93,11 @@ export class Trouble {
     write(this.title, words[`trouble_${status}`]);
     const why = status === "failed" ? this.error || message : message || this.error;
     write(this.text, why);
+    // what the worker says is English and names what it is about; this is what it means
+    const code = status === "paused" ? "disk_full" : why === this.error ? this.code : "";
+    const meaning = words.errors[code] ?? "";
+    write(this.meaning, meaning);
+    show(this.meaning, Boolean(meaning));
     const last = bad && this.words_last !== why ? this.words_last : "";
     write(this.last, last);
     show(this.last, Boolean(last));

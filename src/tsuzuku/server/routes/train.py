@@ -142,6 +142,7 @@ def _launch(here: Context, plan: Any) -> Started:
         attempt=launched.attempt,
         resumed_from=launched.resumed_from,
         mode=mode,
+        fine_tuning=planned.fine_tuning,
     )
 
 
