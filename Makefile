@@ -33,7 +33,7 @@ check: setup
 	$(BIN)/lint-imports
 
 test: setup system check
-	$(BIN)/pytest -m "not soak" -n 2 --dist loadfile --durations 15
+	$(BIN)/pytest -m "not soak" -n 2 --dist loadfile --no-loadscope-reorder --durations 60
 
 soak: setup system
 	$(BIN)/pytest -m soak --timeout 7200

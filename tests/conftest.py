@@ -31,9 +31,20 @@ PROMISE = ("test_storm", "test_reboot", "test_kills", "proof", "kill", "exact")
 """What shows that a training arrives at the same bits: nothing of that is tried again."""
 
 
+LONGEST = (
+    "test_on_ray", "test_ranks", "test_training_commands", "test_live", "test_kills",
+    "test_conformer", "test_beginning", "test_placement", "test_trying", "test_demo",
+    "test_data_commands", "test_storm", "test_runs_page", "test_checkpoints_page",
+)  # fmt: skip
+"""Files that take a minute and more. They come first, so that the processes that share the tests
+come to their ends at the same time."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """On two busy cores a process is now and then seconds late: what fails for that is tried once
-    more, which the report says (R)."""
+    more, which the report says (R), and why."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         if folder in WAITING and not any(word in item.nodeid for word in PROMISE):

@@ -300,6 +300,33 @@ def test_tails_are_faint_and_have_one_entry_in_the_legend(modules: Page) -> None
     assert "range" not in layout["yaxis"], "a curve that stands still makes room for its tail"
 
 
+def test_a_line_that_comes_again_is_shown_once_and_in_its_place(modules: Page) -> None:
+    """The page of the log was fetched after the number that the events go on from."""
+    shown = run(
+        modules,
+        """
+        const { Log } = await import('/log.js');
+        const event = (seq) =>
+          ({ seq, type: 'log', time: 0, run_id: 'r', payload: { level: 'info', message: 'x' } });
+        const log = new Log({ lines_shown: '' }, async () => null);
+        document.body.append(log.element);
+        const rows = () => [...log.element.querySelectorAll('.tz-row')].map((r) => +r.dataset.seq);
+        const seen = [];
+        const take = async (...seqs) => {
+          log.take(seqs.map(event));
+          await new Promise((resolve) => setTimeout(resolve, 150));
+          seen.push(rows());
+        };
+        log.load({ events: [1, 2, 4, 5].map(event), earlier: false });
+        await take(4, 5);
+        await take(3, 4, 5, 6);
+        await take(7, 8);
+        return seen;
+        """,
+    )
+    assert shown == [[1, 2, 4, 5], [1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6, 7, 8]]
+
+
 def test_colours_are_read_as_css_writes_them(modules: Page) -> None:
     code = "const t = await import('/theme.js'); return given.map((c) => [t.parts(c), t.isDark(c)])"
     found = run(modules, code, ["#0e1117", "#fff", "rgb(10, 20, 30)", "rgba(250,250,250,0.5)"])

@@ -123,6 +123,11 @@ export class Log {
   append() {
     const fresh = this.waiting;
     this.waiting = [];
+    const last = this.lines[this.lines.length - 1]?.seq ?? 0;
+    if (fresh.some((line) => line.seq <= last)) {
+      this.insert(fresh);
+      return;
+    }
     this.lines.push(...fresh);
     this.rows.append(...fresh.filter((line) => this.fits(line)).map(row));
     if (this.lines.length > this.most) {
@@ -135,6 +140,16 @@ export class Log {
     }
     this.settle();
     show(this.newer, !this.following && fresh.length + !this.newer.hidden > 0);
+  }
+
+  /** The page that was loaded may be newer than where the events go on from: what comes with them
+   * may be there, or belong before its end. */
+  insert(lines) {
+    const known = new Set(this.lines.map((line) => line.seq));
+    this.lines.push(...lines.filter((line) => !known.has(line.seq)));
+    this.lines.sort((a, b) => a.seq - b.seq);
+    this.redraw();
+    show(this.newer, !this.following);
   }
 
   settle() {
