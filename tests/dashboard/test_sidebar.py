@@ -65,6 +65,9 @@ def opened(page: Page, served: Served) -> None:
     """The main page, with `tiny` and `slow` chosen: there is nothing else that works."""
     show(page, served.url)
     expect(number(page, "エポック数")).to_be_visible()
+    # it says which run it shows when it knows, and the page is drawn anew
+    page.wait_for_selector('.tz-live:is([data-state="ready"], [data-state="idle"])')
+    settled(page)
 
 
 def press(page: Page, name: str, answer: str) -> None:
@@ -139,6 +142,10 @@ def test_a_plug_in_that_cannot_be_read_is_named_with_its_problem(
 def test_settings_from_the_schemas(page: Page, served: Served) -> None:
     """Only what was changed is sent."""
     opened(page, served)
+    resuming = sidebar(page).get_by_role("checkbox", name="チェックポイントから再開")
+    if resuming.is_checked():  # else what a checkpoint was trained with would hold
+        sidebar(page).get_by_text("チェックポイントから再開").uncheck()
+        settled(page)
     sidebar(page).get_by_text("詳細設定").click()
     settled(page)
     enter(page, "hidden", "16")
@@ -169,9 +176,18 @@ def test_settings_from_the_schemas(page: Page, served: Served) -> None:
     assert (training["num_epochs"], training["limit_samples"]) == (2, 24)
     assert training["weight_decay"] == 0.01
 
+
+def test_what_was_typed_is_taken_back(page: Page, served: Served) -> None:
+    opened(page, served)
+    before = number(page, "エポック数").input_value()
+    enter(page, "エポック数", "77")
     sidebar(page).get_by_text("詳細設定").click()
+    settled(page)
+    held = number(page, "hidden").input_value()  # the model's own, or the newest checkpoint's
+    enter(page, "hidden", str(int(held) + 8))
     button(page, "既定値に戻す").click()
-    expect(number(page, "hidden")).to_have_value("8")
+    expect(number(page, "hidden")).to_have_value(held)
+    expect(number(page, "エポック数")).to_have_value(before)
 
 
 def test_inputs_survive_other_pages_and_a_newest_checkpoint_is_offered(

@@ -146,7 +146,7 @@ def _one_of(
         st.selectbox(label, [say("none")], disabled=True)
         return None
     if typed.value(path, None) not in plugins:
-        typed.forget(path)
+        typed.drop(path)
     names = list(plugins)
     return st.selectbox(
         label,
@@ -182,7 +182,7 @@ def _from_checkpoint(choice: Choice) -> Choice:
     found = {full_name(one): one for one in listed}
     path = f"{choice.scope}{choice.dataset}/checkpoint"
     if typed.value(path, None) not in {**found, **brought}:
-        typed.forget(path)
+        typed.drop(path)
     names = [*([NEWEST] if listed else []), *found, *brought]
     # the newest has a name of its own that never changes: while a training saves, a browser may
     # still tell of the one before, and that would pass for a choice

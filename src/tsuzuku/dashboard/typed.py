@@ -41,6 +41,11 @@ def keep(path: str, read: Callable[[Any], Any] = lambda shown: shown) -> None:
     typed()[path] = read(st.session_state[f"{_TYPED}:{path}"])
 
 
+def drop(path: str) -> None:
+    """Back to the default of one setting."""
+    typed().pop(path, None)
+
+
 def forget(prefix: str) -> None:
     """Back to the defaults of every setting whose path begins so."""
     for path in [one for one in typed() if one.startswith(prefix)]:
